@@ -1,0 +1,89 @@
+"""Separable interpolation as tables of taps: which coarse positions an output position reads, with which weights.
+
+Half-pixel centres throughout (align_corners False): output position i reads at (i + 1/2) * coarse / fine - 1/2.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Mode = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+_CUBIC = -0.75  # PyTorch's coefficient
+_LOBES = 3
+
+
+class Taps(NamedTuple):
+    """Taps along one axis.
+
+    Attributes:
+        index: coarse positions, (fine, taps) int64.
+        weight: their weights, (fine, taps) float64; each row sums to one.
+    """
+
+    index: Tensor
+    weight: Tensor
+
+
+@lru_cache(maxsize=64)
+def axis_taps(mode: Mode, fine: int, coarse: int) -> Taps:
+    """Taps of an interpolation along one axis, up or down; on the CPU, shared between calls.
+
+    "nearest" is PyTorch's nearest-exact, "bilinear" and "bicubic" (a = -0.75) are PyTorch's with align_corners
+    False and no antialiasing; "lanczos" is Pillow's: three lobes, widened by the ratio where it reduces, cut off
+    at the border and normalised.
+    """
+    if mode == "nearest":
+        ramp = torch.arange(coarse, dtype=torch.float32)[None, None]
+        return Taps(
+            F.interpolate(ramp, size=fine, mode="nearest-exact")[0, 0].long()[:, None], torch.ones(fine, 1).double()
+        )
+    position = (torch.arange(fine, dtype=torch.float64) + 0.5) * coarse / fine - 0.5
+    if mode == "lanczos":
+        stretch = max(coarse / fine, 1.0)
+        reach = _LOBES * stretch
+        index = (position - reach).floor().long()[:, None] + torch.arange(2 * math.ceil(reach) + 2)
+        distance = (index - position[:, None]) / stretch
+        weight = torch.sinc(distance) * torch.sinc(distance / _LOBES)
+        weight = weight.masked_fill((distance.abs() >= _LOBES) | (index < 0) | (index >= coarse), 0)
+        return Taps(index.clamp(0, coarse - 1), weight / weight.sum(1, keepdim=True))
+    if mode == "bilinear":
+        position = position.clamp(min=0)
+    floor = position.floor()
+    t = position - floor
+    if mode == "bilinear":
+        weights, offsets = [1 - t, t], [0, 1]
+    else:
+        weights, offsets = [_cubic(t + 1), _cubic(t), _cubic(1 - t), _cubic(2 - t)], [-1, 0, 1, 2]
+    index = floor.long()[:, None] + torch.tensor(offsets)
+    return Taps(index.clamp(0, coarse - 1), torch.stack(weights, 1))
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance**2 + 1
+    far = ((_CUBIC * distance - 5 * _CUBIC) * distance + 8 * _CUBIC) * distance - 4 * _CUBIC
+    return torch.where(distance <= 1, near, far)
+
+
+def interpolate_axis(x: Tensor, taps: Taps, dim: int) -> Tensor:
+    """Apply taps along a dimension, in float32 or better.
+
+    Args:
+        x: any shape, `coarse` positions along `dim`.
+        taps: (fine, taps) tables.
+        dim: which dimension.
+
+    Returns:
+        x with `fine` positions along `dim`; float32 for half-precision input.
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    # A dense (fine, coarse) matrix: coarse grids are small, and one product beats gathering tap by tap.
+    matrix = torch.zeros(len(taps.index), x.shape[dim], dtype=torch.float64)
+    matrix.scatter_add_(1, taps.index, taps.weight)
+    out = torch.tensordot(x.to(dtype), matrix.to(x.device, dtype), dims=([dim], [1]))
+    return out.movedim(-1, dim)

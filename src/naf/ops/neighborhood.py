@@ -1,0 +1,114 @@
+"""Which coarse cells each output pixel attends to.
+
+The neighborhood of a pixel is separable: the coarse rows follow from its row, the coarse columns from its
+column. Two integer tables describe it, and everything else (attention, bands, single points) reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Rule = Literal["official", "cell"]
+
+
+@dataclass(frozen=True, eq=False)
+class Neighborhood:
+    """Separable neighborhoods of an output grid on a coarse grid.
+
+    Attributes:
+        grid: coarse grid (h, w).
+        rows: coarse rows of each output row, (Ho, kh) int64 on the CPU. A row that occurs twice counts twice.
+        cols: coarse columns of each output column, (Wo, kw) int64 on the CPU.
+    """
+
+    grid: tuple[int, int]
+    rows: Tensor
+    cols: Tensor
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Output grid (Ho, Wo)."""
+        return len(self.rows), len(self.cols)
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Cells attended to along each axis, (kh, kw)."""
+        return self.rows.shape[1], self.cols.shape[1]
+
+    def band(self, start: int, stop: int) -> Neighborhood:
+        """The same neighborhoods for output rows start … stop - 1 only."""
+        return Neighborhood(self.grid, self.rows[start:stop], self.cols)
+
+
+def make_neighborhood(
+    grid: tuple[int, int], output_size: tuple[int, int], kernel_size: int, rule: Rule = "official"
+) -> Neighborhood:
+    """Neighborhoods of kernel_size x kernel_size cells, shifted inwards at the borders, never padded.
+
+    Args:
+        grid: coarse grid (h, w).
+        output_size: output grid (Ho, Wo), at least the coarse grid on each axis.
+        kernel_size: k, at least 1. An axis with fewer than k cells uses all that it can.
+        rule: see :func:`axis_table`.
+
+    Raises:
+        ValueError: if output_size is below the grid on an axis, or the rule is unknown.
+    """
+    (h, w), (ho, wo) = grid, output_size
+    return Neighborhood(grid, axis_table(ho, h, kernel_size, rule), axis_table(wo, w, kernel_size, rule))
+
+
+@lru_cache(maxsize=64)
+def axis_table(fine: int, coarse: int, kernel_size: int, rule: Rule = "official") -> Tensor:
+    """Coarse positions that each fine position attends to, along one axis.
+
+    Args:
+        fine: number of output positions.
+        coarse: number of coarse positions, at most `fine`.
+        kernel_size: k.
+        rule: "official" gives the table of the authors' code (nearest-exact upsampling, then NATTEN's
+            dilated neighborhoods with dilation fine // coarse); "cell" centres the window on the coarse cell
+            that holds the fine position. Equal when `fine` is a multiple of `coarse`.
+
+    Returns:
+        (fine, k') int64 on the CPU, shared between calls: do not write to it. k' = min(k, fine // dilation) for
+        "official" and min(k, coarse) for "cell".
+
+    Raises:
+        ValueError: for sizes or a rule outside the above.
+    """
+    if rule not in get_args(Rule):
+        raise ValueError(f"neighborhood is {rule!r}, expected one of {', '.join(map(repr, get_args(Rule)))}")
+    if not 1 <= coarse <= fine or kernel_size < 1:
+        raise ValueError(
+            f"a neighborhood needs 1 <= coarse positions <= output positions and a kernel >= 1, "
+            f"got {coarse} coarse, {fine} output, kernel {kernel_size}"
+        )
+    return _cell_table(fine, coarse, kernel_size) if rule == "cell" else _official_table(fine, coarse, kernel_size)
+
+
+def _cell_table(fine: int, coarse: int, kernel_size: int) -> Tensor:
+    k = min(kernel_size, coarse)
+    cell = (2 * torch.arange(fine) + 1) * coarse // (2 * fine)  # the cell that holds the pixel's centre
+    start = (cell - (k - 1) // 2).clamp(0, coarse - k)
+    return start[:, None] + torch.arange(k)
+
+
+def _official_table(fine: int, coarse: int, kernel_size: int) -> Tensor:
+    dilation = fine // coarse
+    k = min(kernel_size, fine // dilation)  # every residue class has at least fine // dilation members
+    position = torch.arange(fine)
+    residue, turn = position % dilation, position // dilation
+    members = (fine - residue + dilation - 1) // dilation
+    start = torch.minimum((turn - (k - 1) // 2).clamp(min=0), members - k)
+    upsampled = residue[:, None] + dilation * (start[:, None] + torch.arange(k))
+    # PyTorch's own float32 kernel decides exact ties of nearest-exact, as it does in the official code.
+    ramp = torch.arange(coarse, dtype=torch.float32)[None, None, :, None]
+    nearest = F.interpolate(ramp, size=(fine, 1), mode="nearest-exact")[0, 0, :, 0].long()
+    return nearest[upsampled]

@@ -1,0 +1,135 @@
+"""Convolutions with group norm and SiLU between them: the inference path of NAF's image encoder on the CPU.
+
+Group norm needs statistics of the whole map, everything else is local. So each layer walks over bands of rows:
+a band is normalised, activated, reflect-padded and convolved while it is in cache, written back over its own
+input, and its sums are added up for the next layer's statistics. One map is held, nothing is copied to be padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_BAND_BYTES = 3 << 20  # a band for each thread: input and output of a convolution stay in its cache
+
+
+class NormActConv(NamedTuple):
+    """Parameters of one step: group norm → SiLU → convolution (1x1, or 3x3 with reflect padding)."""
+
+    norm_weight: Tensor
+    norm_bias: Tensor
+    conv_weight: Tensor
+    conv_bias: Tensor
+
+
+def conv_stack(
+    image: Tensor,
+    conv_weight: Tensor,
+    conv_bias: Tensor,
+    steps: Sequence[NormActConv],
+    out: Tensor,
+    *,
+    groups: int,
+    eps: float,
+) -> None:
+    """One convolution, then every step of `steps`, written to `out`. No gradients.
+
+    Args:
+        image: (C, H, W), sides at least 2 for 3x3 kernels.
+        conv_weight: first convolution, (D, C, s, s), s 1 or 3 (reflect padding).
+        conv_bias: (D,).
+        steps: the following layers, D → D channels.
+        out: (H, W, D), any strides, dtype of the weights; holds every layer's map in turn.
+        groups: groups of each norm.
+        eps: added to each variance.
+    """
+    height, width, _ = out.shape
+    padding = conv_weight.shape[-1] // 2
+    rows = _band_rows(out)
+    padded = F.pad(image[None], (padding,) * 4, mode="reflect") if padding else image[None]
+    conv_weight = conv_weight.contiguous(memory_format=torch.channels_last)
+    moments = _Moments()
+    for start in range(0, height, rows):
+        stop = min(start + rows, height)
+        band = F.conv2d(padded[:, :, start : stop + 2 * padding], conv_weight, conv_bias)[0].permute(1, 2, 0)
+        out[start:stop] = band
+        moments.add(band)
+    for step in steps:
+        moments = _norm_act_conv_(out, step, *moments.affine(step.norm_weight, step.norm_bias, groups, eps), rows)
+
+
+def _band_rows(x: Tensor) -> int:
+    height, width, channels = x.shape
+    budget = _BAND_BYTES * torch.get_num_threads() // x.element_size()
+    bands = max(1, round(height * width * channels / budget))
+    return max(1, -(-height // bands))
+
+
+def _norm_act_conv_(x: Tensor, step: NormActConv, scale: Tensor, shift: Tensor, rows: int) -> _Moments:
+    """One step on (H, W, D) in place; returns the moments of its result."""
+    height, width, channels = x.shape
+    weight = step.conv_weight.contiguous(memory_format=torch.channels_last)
+    padding = weight.shape[-1] // 2
+    moments = _Moments()
+    above: Tensor | None = None  # the activated row above the band: x holds its convolution by now
+    for start in range(0, height, rows):
+        stop = min(start + rows, height)
+        below = min(stop + padding, height)
+        band = x.new_empty(stop - start + 2 * padding, width + 2 * padding, channels)
+        inner = band[padding : padding + below - start, padding : padding + width]
+        torch.addcmul(shift, x[start:below], scale, out=inner)
+        F.silu(inner, inplace=True)
+        if padding:
+            # A last band of one row mirrors the row above it, which is then in `above`.
+            band[0] = band[2] if above is None else above
+            if below == stop:
+                band[-1] = band[-3]
+            band[:, 0] = band[:, 2]
+            band[:, -1] = band[:, -3]
+            above = band[-2].clone()
+        result = F.conv2d(band.permute(2, 0, 1)[None], weight, step.conv_bias)[0].permute(1, 2, 0)
+        x[start:stop] = result
+        moments.add(result)
+    return moments
+
+
+class _Moments:
+    """Mean and variance of each channel over bands of a map.
+
+    Sums are taken about the first band's mean, in the map's dtype over a band and in float64 over bands, so a
+    channel mean that is large against its spread costs no digits.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.pivot: Tensor | None = None
+        self.total: Tensor | None = None
+        self.square: Tensor | None = None
+
+    def add(self, band: Tensor) -> None:
+        """Count in a band (rows, W, D)."""
+        pixels = band.reshape(-1, band.shape[-1])
+        if self.pivot is None:
+            self.pivot = pixels.mean(0)
+            self.total = self.square = torch.zeros_like(self.pivot, dtype=torch.float64)
+        centred = pixels - self.pivot
+        self.count += len(pixels)
+        self.total = self.total + centred.sum(0)
+        self.square = self.square + centred.square_().sum(0)
+
+    def affine(self, weight: Tensor, bias: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
+        """Scale and shift of each channel that normalise its group and apply the norm's weight and bias."""
+        assert self.pivot is not None and self.total is not None and self.square is not None
+        offset = self.total / self.count
+        variance = self.square / self.count - offset.square()
+        mean = (self.pivot.double() + offset).unflatten(0, (groups, -1))
+        group_mean = mean.mean(1, keepdim=True)
+        spread = variance.unflatten(0, (groups, -1)) + (mean - group_mean).square()
+        deviation = (spread.mean(1, keepdim=True) + eps).sqrt()
+        scale = (weight.double().unflatten(0, (groups, -1)) / deviation).flatten()
+        shift = bias.double() - group_mean.expand_as(mean).flatten() * scale
+        return scale.to(weight.dtype), shift.to(weight.dtype)

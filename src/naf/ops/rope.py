@@ -1,0 +1,69 @@
+"""Axial rotary position embedding of a feature map (Su et al., arXiv 2104.09864; NAF, section 3.1).
+
+Written from the formulas: channel a of a head is paired with channel a + D/2; the first half of the pairs is
+rotated by the row, the second half by the column, each axis scaled to -1 … 1 by its own length.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def rope_periods(head_dim: int, base: float) -> Tensor:
+    """Periods base^(j / (D/4)), j = 0 … D/4 - 1, shared by rows, columns and heads.
+
+    Args:
+        head_dim: channels a head, D, a multiple of 4.
+        base: ratio between the end of the geometric series and its start.
+
+    Returns:
+        (D/4,) float32, in units of the coordinate, which spans 2 from edge to edge.
+    """
+    quarter = head_dim // 4
+    return base ** (torch.arange(quarter, dtype=torch.float32) / quarter)
+
+
+def rope_angles(size: int, periods: Tensor, rescale: float | Tensor = 1.0) -> Tensor:
+    """Rotation angles along one axis of `size` positions, at pixel centres.
+
+    Args:
+        size: number of positions; position i lies at 2 (i + 1/2) / size - 1.
+        periods: (D/4,), float32 or float64; the angles have its dtype and device.
+        rescale: factor on the coordinates (training augmentation).
+
+    Returns:
+        (size, D/4) in radians.
+    """
+    centre = torch.arange(size, device=periods.device, dtype=periods.dtype) + 0.5
+    coordinate = (2.0 * (centre / size) - 1.0) * rescale
+    return 2 * math.pi * coordinate[:, None] / periods
+
+
+def rotate(x: Tensor, row_angles: Tensor, col_angles: Tensor, *, heads: int) -> Tensor:
+    """Rotate the channel pairs of a map by the angles of its rows and columns.
+
+    Args:
+        x: (B, H, W, heads * D), channels last, float.
+        row_angles: (H, D/4), radians.
+        col_angles: (W, D/4), radians.
+        heads: RoPE heads, contiguous chunks of channels.
+
+    Returns:
+        (B, H, W, heads * D); float32 for half-precision input, else the dtype of x.
+    """
+    height, width, quarter = len(row_angles), len(col_angles), row_angles.shape[1]
+    angles = torch.cat(
+        [row_angles[:, None].expand(-1, width, -1), col_angles[None].expand(height, -1, -1)], dim=-1
+    )  # (H, W, D/2)
+    cos, sin = angles.cos()[:, :, None], angles.sin()[:, :, None]
+    pairs = x.unflatten(-1, (heads, 2, 2 * quarter))  # (B, H, W, heads, 2, D/2)
+    first, second = pairs.unbind(-2)
+    out = torch.empty(pairs.shape, dtype=torch.promote_types(x.dtype, cos.dtype), device=x.device)
+    if torch.is_grad_enabled() and (x.requires_grad or angles.requires_grad):
+        return torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-2).flatten(-3)
+    torch.mul(first, cos, out=out[..., 0, :]).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=out[..., 1, :]).addcmul_(first, sin)
+    return out.flatten(-3)

@@ -1,0 +1,117 @@
+"""Upsamplers by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from naf import weights as weight_files
+
+if TYPE_CHECKING:
+    from naf.upsamplers.base import Upsampler
+
+UpsamplerClass = TypeVar("UpsamplerClass", bound="type[Upsampler]")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered upsampler.
+
+    Attributes:
+        name: what `naf.create` takes.
+        cls: its class; constructor arguments are its configuration.
+        summary: one line for lists.
+        paper: where the method comes from.
+        config: constructor arguments that the name stands for.
+        is_vfm_agnostic: whether one set of weights serves every backbone.
+        is_any_ratio: whether any output size works.
+    """
+
+    name: str
+    cls: type[Upsampler]
+    summary: str
+    paper: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    is_vfm_agnostic: bool = True
+    is_any_ratio: bool = True
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(name: str, *, summary: str, paper: str, **about: Any) -> Callable[[UpsamplerClass], UpsamplerClass]:
+    """Class decorator that registers an upsampler; keywords are the fields of :class:`Entry`."""
+
+    def add(cls: UpsamplerClass) -> UpsamplerClass:
+        if name in _ENTRIES:
+            raise ValueError(f"upsampler {name!r} is registered already, by {_ENTRIES[name].cls.__qualname__}")
+        _ENTRIES[name] = Entry(name, cls, summary, paper, **about)
+        return cls
+
+    return add
+
+
+def list_upsamplers() -> list[str]:
+    """Names that `naf.create` takes, in alphabetical order."""
+    return sorted(_ENTRIES)
+
+
+def entry(name: str) -> Entry:
+    """The registry's record of an upsampler.
+
+    Raises:
+        ValueError: for an unknown name; lists the known ones.
+    """
+    try:
+        return _ENTRIES[name]
+    except KeyError:
+        raise ValueError(f"upsampler {name!r} is unknown{_suggest(name, _ENTRIES)}") from None
+
+
+def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto", **config: Any) -> Upsampler:
+    """An upsampler by name, in evaluation mode.
+
+    Args:
+        name: one of `naf.list_upsamplers()`.
+        weights: where the parameters come from:
+
+            - "auto": the authors' release if it is in the torch hub cache and fits the configuration, otherwise an
+              untrained network, always the same one, with a warning. Never downloads.
+            - "official": the authors' release, downloaded once into the torch hub cache, checked by sha256.
+            - a path (.safetensors, .pth, .pt) or a state dict: loaded strictly, never unpickled.
+            - None: freshly initialised from PyTorch's global generator.
+        config: arguments of the method's constructor.
+
+    Returns:
+        The upsampler; its `weights_source` says in words what was loaded.
+
+    Raises:
+        ValueError: for an unknown name or an argument out of range.
+        TypeError: for an unknown argument; lists the known ones.
+        WeightsError: if the weights are not to be had or do not fit.
+    """
+    known = entry(name)
+    parameters = inspect.signature(known.cls.__init__).parameters.keys() - {"self"}
+    for key in config:
+        if key not in parameters:
+            options = f"; it takes {', '.join(sorted(parameters))}" if parameters else "; it takes none"
+            raise TypeError(f"{name!r} has no argument {key!r}{options}")
+    with torch.random.fork_rng(devices=[], enabled=weights is not None):
+        if weights is not None:
+            torch.manual_seed(0)
+        upsampler = known.cls(**{**known.config, **config}).eval()
+    if next(upsampler.parameters(), None) is not None:
+        upsampler.weights_source = weight_files.load(upsampler, name, weights)
+    return upsampler
+
+
+def _suggest(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return (f", did you mean {close[0]!r}? " if close else ". ") + f"Known: {', '.join(sorted(known))}"

@@ -1,0 +1,269 @@
+"""The contract of every upsampler: image, features and output size in, sharp features out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naf.upsamplers.checks import check_finite, check_map, pair_of_sizes
+
+Positions = Sequence[float] | Tensor
+
+
+class Attention(NamedTuple):
+    """Attention of one output pixel.
+
+    Attributes:
+        weights: (B, heads, kh, kw), non-negative, summing to one over the cells.
+        rows: coarse rows of the cells, (kh,).
+        cols: coarse columns of the cells, (kw,). A row or column that occurs twice counts twice.
+    """
+
+    weights: Tensor
+    rows: Tensor
+    cols: Tensor
+
+
+class Guidance(ABC):
+    """What a method derives from the image and the two grids alone; serves any number of feature maps.
+
+    Attributes:
+        batch: number of images, or None where the image does not matter.
+        grid: coarse grid (h, w) of the features it serves.
+        output_size: output grid (Ho, Wo).
+    """
+
+    def __init__(self, batch: int | None, grid: tuple[int, int], output_size: tuple[int, int]) -> None:
+        self.batch, self.grid, self.output_size = batch, grid, output_size
+
+    def upsample(self, features: Tensor) -> Tensor:
+        """Features on the output grid.
+
+        Args:
+            features: (B, C, h, w), any float dtype; NaN reaches the pixels whose neighborhood holds it.
+
+        Returns:
+            (B, C, Ho, Wo), dtype of the features.
+
+        Raises:
+            TypeError: for non-float features.
+            ValueError: for features of another batch or grid.
+        """
+        self._check_features(features)
+        return self._upsample(features)
+
+    def upsample_linear(self, features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """A per-pixel linear head on the upsampled features, which need not be made where the method is linear.
+
+        Args:
+            features: (B, C, h, w).
+            weight: head, (K, C) or (K, C, 1, 1).
+            bias: (K,) or None.
+
+        Returns:
+            (B, K, Ho, Wo): equal to the head applied to `upsample(features)`, up to rounding.
+
+        Raises:
+            ValueError: if features, weight and bias do not fit each other.
+        """
+        self._check_features(features)
+        channels = features.shape[1]
+        if weight.ndim == 4 and weight.shape[2:] == (1, 1):
+            weight = weight[:, :, 0, 0]
+        if weight.ndim != 2 or weight.shape[1] != channels:
+            raise ValueError(
+                f"weight has shape {tuple(weight.shape)}, expected (K, {channels}): features have {channels} channels"
+            )
+        if bias is not None and bias.shape != weight.shape[:1]:
+            raise ValueError(f"bias has shape {tuple(bias.shape)}, expected ({weight.shape[0]},)")
+        return self._upsample_linear(features, weight, bias)
+
+    def iter_rows(self, features: Tensor, rows: int = 256) -> Iterator[tuple[slice, Tensor]]:
+        """The output in bands of rows, top to bottom: bounded memory at any size.
+
+        Args:
+            features: (B, C, h, w).
+            rows: height of a band, at least 1; the last may be shorter.
+
+        Yields:
+            (slice of output rows, band (B, C, rows, Wo)); the bands together equal `upsample(features)`.
+
+        Raises:
+            ValueError: if rows is no positive integer.
+        """
+        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+            raise ValueError(f"rows is {rows!r}, expected a positive integer")
+        self._check_features(features)
+        return self._iter_rows(features, rows)
+
+    def at(self, features: Tensor, rows: Positions, cols: Positions) -> Tensor:
+        """Features at chosen output positions only.
+
+        Whole numbers are output pixels. Between them the result is bilinear in the four pixels around, as
+        `grid_sample` would give on the full map.
+
+        Args:
+            features: (B, C, h, w).
+            rows: N row positions from -0.5 to Ho - 0.5 (the edges of the output); the outer half pixel repeats the border.
+            cols: N column positions from -0.5 to Wo - 0.5.
+
+        Returns:
+            (B, C, N), dtype of the features.
+
+        Raises:
+            ValueError: if the positions lie outside or differ in number.
+        """
+        self._check_features(features)
+        row = self._positions("rows", rows, self.output_size[0], features.device)
+        col = self._positions("cols", cols, self.output_size[1], features.device)
+        if len(row) != len(col):
+            raise ValueError(f"rows has {len(row)} positions and cols {len(col)}, expected as many")
+        top, left = row.floor(), col.floor()
+        down, right = row - top, col - left
+        if not (down.any() or right.any()):
+            return self._at_pixels(features, top.long(), left.long())
+        bottom = (top + 1).clamp(max=self.output_size[0] - 1)
+        beyond = (left + 1).clamp(max=self.output_size[1] - 1)
+        corners = self._at_pixels(
+            features, torch.cat([top, top, bottom, bottom]).long(), torch.cat([left, beyond, left, beyond]).long()
+        ).unflatten(2, (4, -1))  # (B, C, 4, N)
+        share = torch.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right])
+        dtype = torch.promote_types(features.dtype, torch.float32)
+        return (corners.to(dtype) * share.to(dtype)).sum(2).to(features.dtype)
+
+    def attention(self, row: int, col: int) -> Attention:
+        """Weights of the coarse cells at one output pixel.
+
+        Args:
+            row: output row, 0 … Ho - 1.
+            col: output column, 0 … Wo - 1.
+
+        Returns:
+            The weights and the coarse rows and columns that they belong to.
+
+        Raises:
+            ValueError: if the pixel lies outside.
+            NotImplementedError: if the method has no such weights.
+        """
+        for name, value, size in (("row", row, self.output_size[0]), ("col", col, self.output_size[1])):
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < size:
+                raise ValueError(f"{name} is {value!r}, expected an integer from 0 to {size - 1}")
+        return self._attention(row, col)
+
+    # What a method defines. Only the first is needed; the others have a lean form in most methods.
+
+    @abstractmethod
+    def _upsample(self, features: Tensor) -> Tensor: ...
+
+    def _upsample_linear(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        bands = [F.conv2d(band, weight[:, :, None, None], bias) for _, band in self._iter_rows(features, 256)]
+        return torch.cat(bands, dim=2)
+
+    def _iter_rows(self, features: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+        full = self._upsample(features)
+        for start in range(0, self.output_size[0], rows):
+            band = slice(start, min(start + rows, self.output_size[0]))
+            yield band, full[:, :, band]
+
+    def _at_pixels(self, features: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        return self._upsample(features)[:, :, rows, cols]
+
+    def _attention(self, row: int, col: int) -> Attention:
+        raise NotImplementedError(f"{type(self).__name__} has no attention weights")
+
+    def _check_features(self, features: Tensor) -> None:
+        check_map("features", features)
+        if self.batch is not None and features.shape[0] != self.batch:
+            raise ValueError(f"features have batch {features.shape[0]}, the image has {self.batch}: expected the same")
+        if tuple(features.shape[2:]) != self.grid:
+            raise ValueError(f"features have grid {tuple(features.shape[2:])}, the guidance was made for {self.grid}")
+
+    @staticmethod
+    def _positions(name: str, value: Positions, size: int, device: torch.device) -> Tensor:
+        position = torch.as_tensor(value, dtype=torch.float64, device=device)
+        if position.ndim != 1:
+            raise ValueError(f"{name} has shape {tuple(position.shape)}, expected one dimension of N positions")
+        if not ((position >= -0.5) & (position <= size - 0.5)).all():
+            raise ValueError(f"{name} holds positions outside -0.5 … {size - 0.5}, the edges of the output")
+        return position.clamp(0, size - 1)
+
+
+class Upsampler(nn.Module, ABC):
+    """Maps (image, features, output_size) to features on the output grid.
+
+    Class attributes tell what a method can do; tests hold every method to them.
+    """
+
+    image_channels: int | None = 3
+    """Channels of the image, None for any."""
+    weights_source: str = "none needed"
+    """In words, what `naf.create` loaded."""
+    uses_image: ClassVar[bool] = True
+    """Whether the image matters; where it does not, None may be given for it."""
+    is_linear: ClassVar[bool] = True
+    """Whether the output is linear in the features."""
+    is_convex: ClassVar[bool] = True
+    """Whether each output value is a weighted mean (weights >= 0) of the features' values in its channel."""
+
+    def forward(self, image: Tensor | None, features: Tensor, output_size: Sequence[int]) -> Tensor:
+        """Upsample features under the guidance of an image.
+
+        Args:
+            image: (B, 3, H, W), ImageNet-normalised (see `naf.normalize`), any size; NaN is refused.
+            features: (B, C, h, w), any float dtype.
+            output_size: (Ho, Wo).
+
+        Returns:
+            (B, C, Ho, Wo), dtype and device of the features.
+
+        Raises:
+            TypeError: for non-float or non-tensor input.
+            ValueError: for wrong ranks, channels, batches, sizes, devices or non-finite images.
+        """
+        return self._guidance(image, features, output_size).upsample(features)
+
+    def encode(self, image: Tensor | None, output_size: Sequence[int], grid: Sequence[int]) -> Guidance:
+        """Everything that depends on the image and the two grids, once; then upsample at will.
+
+        Args:
+            image: (B, 3, H, W), ImageNet-normalised; may be None where the method ignores it.
+            output_size: (Ho, Wo).
+            grid: coarse grid (h, w) of the features to come.
+
+        Returns:
+            The guidance, on the device of the image.
+
+        Raises:
+            TypeError, ValueError: as :meth:`forward`.
+        """
+        size, grid = pair_of_sizes("output_size", output_size), pair_of_sizes("grid", grid)
+        if image is None and self.uses_image:
+            raise TypeError(f"image is None, expected a tensor: {type(self).__name__} is guided by the image")
+        if image is not None:
+            check_map("image", image, self.image_channels)
+            if self.uses_image:
+                check_finite("image", image)
+        return self._encode(image, size, grid)
+
+    def _guidance(self, image: Tensor | None, features: Tensor, output_size: Sequence[int]) -> Guidance:
+        """Check image and features against each other and encode."""
+        check_map("features", features)
+        if image is not None:
+            check_map("image", image, self.image_channels)
+            if image.shape[0] != features.shape[0]:
+                raise ValueError(
+                    f"image has batch {image.shape[0]} and features {features.shape[0]}, expected the same"
+                )
+            if image.device != features.device:
+                raise ValueError(
+                    f"image is on {image.device} and features on {features.device}, expected the same device"
+                )
+        return self.encode(image, output_size, features.shape[-2:])
+
+    @abstractmethod
+    def _encode(self, image: Any, output_size: tuple[int, int], grid: tuple[int, int]) -> Guidance: ...

@@ -1,0 +1,365 @@
+"""NAF, Neighborhood Attention Filtering (arXiv 2511.18452).
+
+A light encoder turns the image into guidance. Queries are the guidance on the output grid, rotated by RoPE; keys
+are the queries averaged over each coarse cell; values are the features as they come. Each output pixel is the
+softmax-weighted mean of the k x k coarse cells around it. Names in the state dict are those of the official release.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naf.ops.attention import Backend, attend_points, neighborhood_attention, neighborhood_scores, point_scores
+from naf.ops.neighborhood import Neighborhood, Rule, make_neighborhood
+from naf.ops.norm_act import NormActConv, conv_stack
+from naf.ops.rope import rope_angles, rope_periods, rotate
+from naf.registry import register
+from naf.upsamplers.base import Attention, Guidance, Upsampler
+from naf.upsamplers.checks import check_map
+
+_GROUPS, _EPS = 8, 1e-5  # of every group norm
+_PAPER = "arXiv 2511.18452"
+
+
+class Block(nn.Module):
+    """GroupNorm → SiLU → conv → GroupNorm → SiLU → conv, without a skip connection."""
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(_GROUPS, channels, _EPS)
+        self.conv1 = nn.Conv2d(channels, channels, kernel)
+        self.norm2 = nn.GroupNorm(_GROUPS, channels, _EPS)
+        self.conv2 = nn.Conv2d(channels, channels, kernel)
+
+    def steps(self, dtype: torch.dtype) -> list[NormActConv]:
+        """The block's two layers, as functions take them."""
+        pairs = ((self.norm1, self.conv1), (self.norm2, self.conv2))
+        return [NormActConv(*(p.to(dtype) for p in (n.weight, n.bias, c.weight, c.bias))) for n, c in pairs]
+
+
+class Rope(nn.Module):
+    """Holds the periods of the rotary embedding, part of the official state dict."""
+
+    periods: Tensor
+
+    def __init__(self, head_dim: int, base: float) -> None:
+        super().__init__()
+        self.register_buffer("periods", rope_periods(head_dim, base))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Rope:
+        # Periods stay float32 in a half-precision module: rounded, they would bend the waves.
+        periods = self.periods
+        super()._apply(fn, recurse)
+        if self.periods.dtype != periods.dtype:
+            self.periods = periods.to(self.periods.device)
+        return self
+
+
+class ImageEncoder(nn.Module):
+    """Two convolutional branches: `encoder` sees single pixels, `sem_encoder` their context (3x3, reflect padding)."""
+
+    def __init__(self, dim: int, layers: int, heads_rope: int, rope_base: float) -> None:
+        super().__init__()
+        hidden = dim // 2
+        self.encoder = nn.Sequential(nn.Conv2d(3, hidden, 1), *(Block(hidden, 1) for _ in range(layers)))
+        self.sem_encoder = nn.Sequential(nn.Conv2d(3, hidden, 3), *(Block(hidden, 3) for _ in range(layers)))
+        self.rope = Rope(dim // heads_rope, rope_base)
+
+    def forward(self, image: Tensor, output_size: tuple[int, int]) -> Tensor:
+        """Guidance before RoPE: (B, 3, Hi, Wi) → (B, Ho, Wo, dim), pixel branch first."""
+        weight = self.encoder[0].weight
+        # Half precision on the CPU is a storage format here: few CPUs convolve in it, and none without losing digits.
+        dtype = torch.float32 if image.device.type == "cpu" and weight.element_size() == 2 else weight.dtype
+        branches = (self.encoder, self.sem_encoder)
+        if self._needs_graph(image):
+            maps = [_pool(_branch(image.to(dtype), branch, dtype), output_size) for branch in branches]
+            return torch.cat(maps, dim=1).permute(0, 2, 3, 1)
+        hidden = weight.shape[0]
+        guidance = torch.empty(len(image), *output_size, 2 * hidden, dtype=dtype, device=image.device)
+        for index, branch in enumerate(branches):
+            half = guidance[..., index * hidden : (index + 1) * hidden]
+            same_size = tuple(image.shape[2:]) == output_size
+            for sample, out in zip(image.to(dtype), half, strict=True):
+                full = out if same_size else out.new_empty(*image.shape[2:], hidden)
+                conv_stack(sample, *_parameters(branch, dtype), full, groups=_GROUPS, eps=_EPS)
+                if not same_size:
+                    out.copy_(_pool(full.permute(2, 0, 1)[None], output_size)[0].permute(1, 2, 0))
+        return guidance
+
+    def _needs_graph(self, image: Tensor) -> bool:
+        """Whether autograd, autocast, a compiler or another device than the CPU calls for plain layers."""
+        wants_grad = image.requires_grad or any(p.requires_grad for p in self.parameters())
+        return (
+            (torch.is_grad_enabled() and wants_grad)
+            or image.device.type != "cpu"
+            or torch.is_autocast_enabled("cpu")
+            or torch.compiler.is_compiling()
+        )
+
+
+def _parameters(branch: nn.Sequential, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[NormActConv]]:
+    conv, *blocks = branch
+    return conv.weight.to(dtype), conv.bias.to(dtype), [step for block in blocks for step in block.steps(dtype)]
+
+
+def _branch(x: Tensor, branch: nn.Sequential, dtype: torch.dtype) -> Tensor:
+    weight, bias, steps = _parameters(branch, dtype)
+    x = _conv(x, weight, bias)
+    for step in steps:
+        x = F.silu(F.group_norm(x, _GROUPS, step.norm_weight, step.norm_bias, _EPS))
+        x = _conv(x, step.conv_weight, step.conv_bias)
+    return x
+
+
+def _conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    padding = weight.shape[-1] // 2
+    return F.conv2d(F.pad(x, (padding,) * 4, mode="reflect") if padding else x, weight, bias)
+
+
+def _pool(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return x if tuple(x.shape[2:]) == size else F.adaptive_avg_pool2d(x, size)
+
+
+class NeighborhoodGuidance(Guidance):
+    """Queries and keys of a batch of images.
+
+    Attributes:
+        queries: (B, n, Ho, Wo, d), after RoPE.
+        keys: (B, n, h, w, d).
+        neighborhood: which coarse cells each output pixel attends to.
+    """
+
+    def __init__(self, queries: Tensor, keys: Tensor, neighborhood: Neighborhood, backend: Backend) -> None:
+        super().__init__(queries.shape[0], neighborhood.grid, neighborhood.output_size)
+        self.queries, self.keys, self.neighborhood, self.backend = queries, keys, neighborhood, backend
+        self.heads = queries.shape[1]
+        self.scale = 1 / math.sqrt(queries.shape[-1])
+
+    def scores(self) -> Tensor:
+        """Scaled scores before the softmax, (B, n, Ho, Wo, kh * kw), kernel rows slowest."""
+        return neighborhood_scores(self.queries, self.keys, self.neighborhood, scale=self.scale)
+
+    def _check_features(self, features: Tensor) -> None:
+        super()._check_features(features)
+        _check_heads(features, self.heads)
+        if features.device != self.queries.device:
+            raise ValueError(f"features are on {features.device}, the guidance on {self.queries.device}")
+
+    def _values(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) as values of each head, (B, n, h, w, C/n)."""
+        return features.unflatten(1, (self.heads, -1)).permute(0, 1, 3, 4, 2)
+
+    def _attend(self, values: Tensor, start: int, stop: int) -> Tensor:
+        queries, neighborhood = self.queries[:, :, start:stop], self.neighborhood.band(start, stop)
+        return neighborhood_attention(queries, self.keys, values, neighborhood, scale=self.scale, backend=self.backend)
+
+    def _upsample(self, features: Tensor) -> Tensor:
+        return _merge_heads(self._attend(self._values(features), 0, self.output_size[0]))
+
+    def _upsample_linear(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        outputs, channels = weight.shape
+        if outputs * self.heads >= channels:
+            return super()._upsample_linear(features, weight, bias)
+        # A head goes through its own channels' columns of the weight, on the coarse grid; the heads' results add up.
+        per_head = weight.to(features.dtype).unflatten(1, (self.heads, -1))  # (K, n, C/n)
+        projected = torch.einsum("bnhwc,knc->bnhwk", self._values(features), per_head)
+        out = self._attend(projected, 0, self.output_size[0]).sum(1).permute(0, 3, 1, 2)
+        return out if bias is None else out + bias.to(out.dtype)[:, None, None]
+
+    def _iter_rows(self, features: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+        values = self._values(features)
+        for start in range(0, self.output_size[0], rows):
+            band = slice(start, min(start + rows, self.output_size[0]))
+            yield band, _merge_heads(self._attend(values, band.start, band.stop))
+
+    def _at_pixels(self, features: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        tables = self.neighborhood.rows.to(rows.device), self.neighborhood.cols.to(cols.device)
+        values, parts = self._values(features), []
+        for row, col in zip(rows.split(4096), cols.split(4096), strict=True):
+            queries = self.queries[:, :, row, col]  # (B, n, N, d)
+            points = attend_points(queries, self.keys, values, tables[0][row], tables[1][col], scale=self.scale)
+            parts.append(points.permute(0, 1, 3, 2).flatten(1, 2))  # (B, C, N)
+        return torch.cat(parts, dim=2) if parts else features.new_empty(*features.shape[:2], 0)
+
+    def _attention(self, row: int, col: int) -> Attention:
+        rows, cols = self.neighborhood.rows[row].to(self.keys.device), self.neighborhood.cols[col].to(self.keys.device)
+        query = self.queries[:, :, row, col][:, :, None]
+        weights = point_scores(query, self.keys, rows[None], cols[None], self.scale).softmax(-1)
+        return Attention(weights[:, :, 0].unflatten(-1, (len(rows), len(cols))), rows, cols)
+
+
+def _merge_heads(x: Tensor) -> Tensor:
+    """(B, n, H, W, e) as (B, n*e, H, W); free of copies for the attention's memory layout."""
+    return x.permute(0, 2, 3, 1, 4).flatten(3).permute(0, 3, 1, 2)
+
+
+@register(
+    "naf",
+    paper=_PAPER,
+    summary="Neighborhood Attention Filtering: any features, any ratio",
+)
+@register(
+    "naf++",
+    paper=_PAPER,
+    summary="NAF with 768 guidance channels and 5 blocks a branch",
+    config={"dim": 768, "img_layers": 5},
+)
+class NAF(Upsampler):
+    """Neighborhood Attention Filtering.
+
+    In training mode each call scales RoPE's coordinates by one random factor exp(u), u uniform in
+    ±ln(rope_rescale), from PyTorch's global generator; the authors' code draws it once a size and keeps it.
+
+    Args:
+        dim: guidance channels of both branches together, a multiple of 16, of heads_attn and of 4 * heads_rope.
+        heads_attn: attention heads; must divide the feature channels.
+        heads_rope: RoPE heads.
+        kernel_size: k, odd, at least 3: each pixel attends to k x k cells.
+        use_encoder: False takes the given image as the guidance; it must have dim channels.
+        rope_base: ratio between the longest and the shortest RoPE period (the series stops one step short of it).
+        rope_rescale: bound of the random coordinate factor in training mode, at least 1; 1 switches it off.
+        img_layers: blocks a branch, at least 1; the paper's L.
+        neighborhood: "official" or "cell": the rule for ratios that are no integers, see
+            :func:`naf.ops.axis_table`.
+        backend: "auto", "blocked" or "reference": see :mod:`naf.ops.attention`.
+
+    Raises:
+        ValueError: for values outside the above.
+    """
+
+    def __init__(
+        self,
+        dim: int = 256,
+        heads_attn: int = 4,
+        heads_rope: int = 4,
+        kernel_size: int = 9,
+        use_encoder: bool = True,
+        rope_base: float = 100.0,
+        rope_rescale: float = 2.0,
+        img_layers: int = 2,
+        *,
+        neighborhood: Rule = "official",
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__()
+        _check_config(dim, heads_attn, heads_rope, kernel_size, rope_base, rope_rescale, img_layers)
+        for name, value, choices in (("neighborhood", neighborhood, Rule), ("backend", backend, Backend)):
+            if value not in get_args(choices):
+                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, get_args(choices)))}")
+        self.dim, self.heads_attn, self.heads_rope, self.kernel_size = dim, heads_attn, heads_rope, kernel_size
+        self.use_encoder, self.rope_rescale = use_encoder, rope_rescale
+        self.neighborhood: Rule = neighborhood
+        self.backend: Backend = backend
+        self.image_channels = 3 if use_encoder else dim
+        self.image_encoder = ImageEncoder(dim, img_layers, heads_rope, rope_base)
+
+    def forward(  # type: ignore[override]
+        self, image: Tensor, features: Tensor, output_size: Sequence[int], *, return_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Upsample features; see :meth:`Upsampler.forward`.
+
+        Args:
+            image: (B, 3, Hi, Wi), ImageNet-normalised; (B, dim, Hi, Wi) guidance where use_encoder is False.
+            features: (B, C, h, w), C a multiple of heads_attn.
+            output_size: (Ho, Wo), at least (h, w).
+            return_weights: also return the scaled scores before the softmax, as the official code does.
+
+        Returns:
+            (B, C, Ho, Wo), channels last in memory; with return_weights a pair with (B, n, Ho, Wo, k * k).
+        """
+        guidance = self._guidance(image, features, output_size)
+        out = guidance.upsample(features)
+        return (out, guidance.scores()) if return_weights else out
+
+    def _guidance(self, image: Tensor | None, features: Tensor, output_size: Sequence[int]) -> NeighborhoodGuidance:
+        check_map("features", features)
+        _check_heads(features, self.heads_attn)  # before the image is encoded for nothing
+        guidance = super()._guidance(image, features, output_size)
+        assert isinstance(guidance, NeighborhoodGuidance)
+        return guidance
+
+    def _encode(self, image: Tensor, output_size: tuple[int, int], grid: tuple[int, int]) -> NeighborhoodGuidance:
+        if output_size[0] < grid[0] or output_size[1] < grid[1]:
+            raise ValueError(
+                f"output_size {output_size} is smaller than the feature grid {grid}: NAF keeps or raises the "
+                "resolution; average-pool the features first"
+            )
+        image = _reduce(image, output_size)
+        if self.use_encoder:
+            if min(image.shape[2:]) < 2:
+                raise ValueError(
+                    f"image is {tuple(image.shape[2:])} pixels as the encoder sees it (at most four times the smaller "
+                    "side of output_size), expected at least 2 on each side for reflect padding"
+                )
+            guidance = self.image_encoder(image, output_size)  # (B, Ho, Wo, dim)
+        else:
+            guidance = _pool(image, output_size).permute(0, 2, 3, 1)
+        queries = self._rotate(guidance)
+        keys = _pool(queries.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
+        neighborhood = make_neighborhood(grid, output_size, self.kernel_size, self.neighborhood)
+        split = [x.unflatten(-1, (self.heads_attn, -1)).permute(0, 3, 1, 2, 4) for x in (queries, keys)]
+        return NeighborhoodGuidance(split[0], split[1], neighborhood, self.backend)
+
+    def _rotate(self, guidance: Tensor) -> Tensor:
+        """RoPE over the whole map (B, Ho, Wo, dim), band by band in place where no gradient is asked for."""
+        periods = self.image_encoder.rope.periods
+        if guidance.dtype == torch.float64:
+            periods = periods.double()
+        rescale: float | Tensor = 1.0
+        if self.training and self.rope_rescale != 1:
+            rescale = self.rope_rescale ** (2 * torch.rand((), device=periods.device) - 1)
+        rows, cols = (rope_angles(size, periods, rescale) for size in guidance.shape[1:3])
+        owned = self.use_encoder and guidance.dtype == periods.dtype and not guidance.requires_grad
+        if not owned:
+            return rotate(guidance, rows, cols, heads=self.heads_rope)
+        step = max(1, (1 << 21) // (guidance.shape[2] * guidance.shape[3]))
+        for start in range(0, guidance.shape[1], step):
+            band = guidance[:, start : start + step]
+            band.copy_(rotate(band, rows[start : start + step], cols, heads=self.heads_rope))
+        return guidance
+
+
+def _check_heads(features: Tensor, heads: int) -> None:
+    channels = features.shape[1]
+    if channels % heads:
+        full = -(-channels // heads) * heads
+        divisors = " or ".join(str(n) for n in range(1, heads) if channels % n == 0)
+        raise ValueError(
+            f"features have {channels} channels, which heads_attn={heads} does not divide: pad them with zeros to "
+            f"{full} channels and drop the last {full - channels} of the output, or create the upsampler with "
+            f"heads_attn={divisors}"
+        )
+
+
+def _reduce(image: Tensor, output_size: tuple[int, int]) -> Tensor:
+    """The official pre-reduction: an image over four times the output on an axis is resized bilinearly, without
+    antialiasing; four times the *smaller* output side bounds both axes."""
+    height, width = image.shape[2:]
+    if height <= 4 * output_size[0] and width <= 4 * output_size[1]:
+        return image
+    bound = 4 * min(output_size)
+    return F.interpolate(image, size=(min(height, bound), min(width, bound)), mode="bilinear", align_corners=False)
+
+
+def _check_config(
+    dim: int, heads_attn: int, heads_rope: int, kernel_size: int, rope_base: float, rope_rescale: float, img_layers: int
+) -> None:
+    positive = {"dim": dim, "heads_attn": heads_attn, "heads_rope": heads_rope, "img_layers": img_layers}
+    for name, value in positive.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}, expected a positive integer")
+    for name, divisor in (("16", 16), ("heads_attn", heads_attn), ("4 * heads_rope", 4 * heads_rope)):
+        if dim % divisor:
+            raise ValueError(f"dim is {dim}, expected a multiple of {name}" + ("" if name == "16" else f" = {divisor}"))
+    if isinstance(kernel_size, bool) or not isinstance(kernel_size, int) or kernel_size < 3 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size is {kernel_size!r}, expected an odd integer of at least 3")
+    if not rope_base > 0:
+        raise ValueError(f"rope_base is {rope_base!r}, expected a positive number")
+    if not rope_rescale >= 1:
+        raise ValueError(f"rope_rescale is {rope_rescale!r}, expected at least 1")

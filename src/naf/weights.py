@@ -1,0 +1,193 @@
+"""Where weights come from: official releases (hash-checked), files, state dicts. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import pickle
+import urllib.error
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from naf.upsamplers.base import Upsampler
+
+log = logging.getLogger("naf")
+
+
+class WeightsError(RuntimeError):
+    """Weights that cannot be had, are not what they should be, or do not fit."""
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A published weight file.
+
+    Attributes:
+        upsampler: registered name of the method.
+        url: https address.
+        size: bytes.
+        sha256: of the whole file.
+        licence: as its publisher states it.
+        paper: what to cite.
+        trained_on: data and backbone.
+        normalization: of the image it expects.
+    """
+
+    upsampler: str
+    url: str
+    size: int
+    sha256: str
+    licence: str
+    paper: str
+    trained_on: str
+    normalization: str
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies once downloaded: the torch hub cache."""
+        return Path(torch.hub.get_dir()) / "checkpoints" / self.url.rsplit("/", 1)[-1]
+
+
+OFFICIAL: dict[str, WeightFile] = {
+    "naf": WeightFile(
+        upsampler="naf",
+        url="https://github.com/valeoai/NAF/releases/download/model/naf_release.pth",
+        size=2_664_431,
+        sha256="c096c1ab2217a5c3ac136365f721685e2201379cb69d509cfb0261183847c98f",
+        licence="Apache-2.0",
+        paper="arXiv 2511.18452",
+        trained_on="ImageNet, DINOv3 ViT-B/16",
+        normalization="ImageNet mean and standard deviation",
+    ),
+}
+
+
+def load(upsampler: Upsampler, name: str, weights: str | Path | Mapping[str, Tensor] | None) -> str:
+    """Fill an upsampler as `naf.create` asks; returns in words what was loaded.
+
+    Raises:
+        WeightsError: as :func:`load_checkpoint` and :func:`fetch`.
+    """
+    if weights is None:
+        return "untrained"
+    if weights == "auto":
+        return _load_auto(upsampler, name)
+    if weights == "official":
+        if name not in OFFICIAL:
+            raise WeightsError(
+                f"{name!r} has no official weights (only {', '.join(OFFICIAL)}). Pass weights=None for a fresh "
+                "network or the path of a checkpoint"
+            )
+        load_checkpoint(upsampler, fetch(OFFICIAL[name]))
+        return "official release"
+    load_checkpoint(upsampler, weights)
+    return "state dict" if isinstance(weights, Mapping) else str(weights)
+
+
+def load_checkpoint(upsampler: nn.Module, source: str | Path | Mapping[str, Tensor]) -> None:
+    """Load a checkpoint strictly, in place.
+
+    Args:
+        upsampler: what to fill.
+        source: a state dict, or the path of one: .safetensors, or a file of torch.save that holds tensors only
+            (also under "state_dict", "model_state_dict" or "model").
+
+    Raises:
+        WeightsError: if the file is missing, damaged or holds more than tensors, or if keys are missing,
+            unexpected or of another shape; lists all of them, and the upsampler stays as it was.
+    """
+    state = source if isinstance(source, Mapping) else read_state(source)
+    what = "state dict" if isinstance(source, Mapping) else f"checkpoint {source}"
+    faults = _misfits(upsampler.state_dict(), state)
+    if faults:
+        raise WeightsError(f"{what} does not fit {type(upsampler).__name__}:\n  " + "\n  ".join(faults))
+    upsampler.load_state_dict(state, strict=True)
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file, on the CPU.
+
+    Raises:
+        WeightsError: if it is missing, damaged or holds more than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"checkpoint {path}: no such file")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"checkpoint {path} is no readable safetensors file: {error}") from error
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"checkpoint {path} is refused: it is damaged or holds objects other than tensors, and unpickling those "
+            "could run code. Save it as safetensors or as a plain state dict"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"checkpoint {path} cannot be read: {error}") from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"checkpoint {path} holds a {type(state).__name__}, expected a state dict of tensors")
+    return dict(state)
+
+
+def fetch(file: WeightFile) -> Path:
+    """The file in the torch hub cache, downloaded if it is not there; its hash is checked every time.
+
+    Raises:
+        WeightsError: if it cannot be downloaded, or differs from what was published.
+    """
+    path = file.path
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Written to a temporary name and moved only when the hash is right.
+            torch.hub.download_url_to_file(file.url, str(path), hash_prefix=file.sha256)
+        except (urllib.error.URLError, OSError) as error:
+            raise WeightsError(
+                f"official weights of {file.upsampler!r} cannot be downloaded from {file.url}: {error}. "
+                f"Put the file at {path}, or pass weights=None or the path of a checkpoint"
+            ) from error
+        except RuntimeError as error:
+            raise WeightsError(f"{file.url} is refused, it is not the file that was published: {error}") from error
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != file.sha256:
+        raise WeightsError(
+            f"{path} is refused: its sha256 is {digest}, the official release of {file.upsampler!r} has {file.sha256}. "
+            "Delete the file to download it again"
+        )
+    return path
+
+
+def _load_auto(upsampler: Upsampler, name: str) -> str:
+    file = OFFICIAL.get(name)
+    if file is not None and file.path.exists():
+        state = read_state(fetch(file))
+        if not _misfits(upsampler.state_dict(), state):
+            load_checkpoint(upsampler, state)
+            return "official release"
+    hint = ' (weights="official" downloads the release)' if file is not None else ""
+    log.warning("%s is untrained: no weights for this configuration are on this machine%s", name, hint)
+    return "untrained (seed 0)"
+
+
+def _misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    faults = [f"missing: {key} {tuple(own[key].shape)}" for key in own if key not in state]
+    faults += [f"unexpected: {key} {tuple(state[key].shape)}" for key in state if key not in own]
+    return faults + [
+        f"wrong shape: {key} is {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
