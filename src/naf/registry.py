@@ -42,6 +42,17 @@ class Entry:
     is_vfm_agnostic: bool = True
     is_any_ratio: bool = True
 
+    @property
+    def options(self) -> list[str]:
+        """Names of the constructor's arguments."""
+        return sorted(inspect.signature(self.cls.__init__).parameters.keys() - {"self", "args", "kwargs"})
+
+    @property
+    def parameters(self) -> int:
+        """Number of learned values."""
+        with torch.device("meta"):
+            return sum(p.numel() for p in self.cls(**self.config).parameters())
+
 
 _ENTRIES: dict[str, Entry] = {}
 
@@ -82,8 +93,9 @@ def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto"
         name: one of `naf.list_upsamplers()`.
         weights: where the parameters come from:
 
-            - "auto": the authors' release if it is in the torch hub cache and fits the configuration, otherwise an
-              untrained network, always the same one, with a warning. Never downloads.
+            - "auto": "embedded" if the package carries weights that fit the configuration, otherwise an untrained
+              network, always the same one, with a warning. Never downloads.
+            - "embedded": the weights that the package carries.
             - "official": the authors' release, downloaded once into the torch hub cache, checked by sha256.
             - a path (.safetensors, .pth, .pt) or a state dict: loaded strictly, never unpickled.
             - None: freshly initialised from PyTorch's global generator.
@@ -98,11 +110,9 @@ def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto"
         WeightsError: if the weights are not to be had or do not fit.
     """
     known = entry(name)
-    parameters = inspect.signature(known.cls.__init__).parameters.keys() - {"self"}
     for key in config:
-        if key not in parameters:
-            options = f"; it takes {', '.join(sorted(parameters))}" if parameters else "; it takes none"
-            raise TypeError(f"{name!r} has no argument {key!r}{options}")
+        if key not in known.options:
+            raise TypeError(f"{name!r} has no argument {key!r}; it takes {', '.join(known.options) or 'none'}")
     with torch.random.fork_rng(devices=[], enabled=weights is not None):
         if weights is not None:
             torch.manual_seed(0)

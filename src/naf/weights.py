@@ -80,6 +80,12 @@ def load(upsampler: Upsampler, name: str, weights: str | Path | Mapping[str, Ten
         return "untrained"
     if weights == "auto":
         return _load_auto(upsampler, name)
+    if weights == "embedded":
+        path = embedded_path(name)
+        if path is None:
+            raise WeightsError(f"the package carries no weights for {name!r}: pass weights=None or a checkpoint")
+        load_checkpoint(upsampler, path)
+        return "embedded"
     if weights == "official":
         if name not in OFFICIAL:
             raise WeightsError(
@@ -106,7 +112,7 @@ def load_checkpoint(upsampler: nn.Module, source: str | Path | Mapping[str, Tens
     """
     state = source if isinstance(source, Mapping) else read_state(source)
     what = "state dict" if isinstance(source, Mapping) else f"checkpoint {source}"
-    faults = _misfits(upsampler.state_dict(), state)
+    faults = _misfits(upsampler, state)
     if faults:
         raise WeightsError(f"{what} does not fit {type(upsampler).__name__}:\n  " + "\n  ".join(faults))
     upsampler.load_state_dict(state, strict=True)
@@ -171,23 +177,35 @@ def fetch(file: WeightFile) -> Path:
     return path
 
 
+def embedded_path(name: str) -> Path | None:
+    """The weights that the package carries for an upsampler, or None."""
+    path = Path(__file__).parent / "assets" / f"{name}.safetensors"
+    return path if path.is_file() else None
+
+
 def _load_auto(upsampler: Upsampler, name: str) -> str:
-    file = OFFICIAL.get(name)
-    if file is not None and file.path.exists():
-        state = read_state(fetch(file))
-        if not _misfits(upsampler.state_dict(), state):
-            load_checkpoint(upsampler, state)
-            return "official release"
-    hint = ' (weights="official" downloads the release)' if file is not None else ""
-    log.warning("%s is untrained: no weights for this configuration are on this machine%s", name, hint)
+    path = embedded_path(name)
+    if path is not None:
+        state = read_state(path)
+        if not _misfits(upsampler, state):
+            upsampler.load_state_dict(state, strict=True)
+            return "embedded"
+    hint = ' (weights="official" downloads the release)' if name in OFFICIAL else ""
+    log.warning("%s is untrained: the package carries no weights for this configuration%s", name, hint)
     return "untrained (seed 0)"
 
 
-def _misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+def _misfits(upsampler: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    own = upsampler.state_dict()
     faults = [f"missing: {key} {tuple(own[key].shape)}" for key in own if key not in state]
     faults += [f"unexpected: {key} {tuple(state[key].shape)}" for key in state if key not in own]
-    return faults + [
-        f"wrong shape: {key} is {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
+    for key in own:
+        if key in state and state[key].shape != own[key].shape:
+            faults.append(f"wrong shape: {key} is {tuple(state[key].shape)}, expected {tuple(own[key].shape)}")
+        elif (
+            key in state
+            and key in getattr(upsampler, "computed_buffers", ())
+            and not torch.allclose(state[key].to(own[key]), own[key], rtol=1e-2)  # a half-precision file rounds it
+        ):
+            faults.append(f"wrong values: {key} belongs to another configuration (NAF: another rope_base)")
+    return faults

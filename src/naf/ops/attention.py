@@ -113,9 +113,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood) -> None:
     }
     for name, (tensor, shape) in expected.items():
         if tuple(tensor.shape) != shape:
-            raise ValueError(
-                f"{name} has shape {tuple(tensor.shape)}, expected {shape}: (batch, heads, rows, cols, dim)"
-            )
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected (B, n, rows, cols, dim) = {shape}")
 
 
 def _compute_dtype(*tensors: Tensor) -> torch.dtype:
@@ -281,7 +279,7 @@ class _Tile:
 def _joint_log_count(
     rows: AxisTiles, cols: AxisTiles, row: int, first: int, last: int, height: int, device: torch.device
 ) -> Tensor | None:
-    """ln of the use counts of a step's cells, (T, P, U), or None where each is used once."""
+    """Logarithm of the use counts of a step's cells, (T, P, U), or None where each is used once."""
     if rows.log_count is None and cols.log_count is None:
         return None
     row_count = torch.zeros(1, 1, 1) if rows.log_count is None else rows.log_count[row, None, :height]

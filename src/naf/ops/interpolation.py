@@ -22,11 +22,11 @@ class Taps(NamedTuple):
     """Taps along one axis.
 
     Attributes:
-        index: coarse positions, (fine, taps) int64.
+        cells: coarse positions, (fine, taps) int64.
         weight: their weights, (fine, taps) float64; each row sums to one.
     """
 
-    index: Tensor
+    cells: Tensor
     weight: Tensor
 
 
@@ -40,9 +40,8 @@ def axis_taps(mode: Mode, fine: int, coarse: int) -> Taps:
     """
     if mode == "nearest":
         ramp = torch.arange(coarse, dtype=torch.float32)[None, None]
-        return Taps(
-            F.interpolate(ramp, size=fine, mode="nearest-exact")[0, 0].long()[:, None], torch.ones(fine, 1).double()
-        )
+        index = F.interpolate(ramp, size=fine, mode="nearest-exact")[0, 0].long()
+        return Taps(index[:, None], torch.ones(fine, 1, dtype=torch.float64))
     position = (torch.arange(fine, dtype=torch.float64) + 0.5) * coarse / fine - 0.5
     if mode == "lanczos":
         stretch = max(coarse / fine, 1.0)
@@ -83,7 +82,7 @@ def interpolate_axis(x: Tensor, taps: Taps, dim: int) -> Tensor:
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     # A dense (fine, coarse) matrix: coarse grids are small, and one product beats gathering tap by tap.
-    matrix = torch.zeros(len(taps.index), x.shape[dim], dtype=torch.float64)
-    matrix.scatter_add_(1, taps.index, taps.weight)
-    out = torch.tensordot(x.to(dtype), matrix.to(x.device, dtype), dims=([dim], [1]))
-    return out.movedim(-1, dim)
+    matrix = torch.zeros(len(taps.cells), x.shape[dim], dtype=torch.float64)
+    matrix.scatter_add_(1, taps.cells, taps.weight)
+    out: Tensor = torch.tensordot(x.to(dtype), matrix.to(x.device, dtype), dims=([dim], [1]))
+    return torch.movedim(out, -1, dim)

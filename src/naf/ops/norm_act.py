@@ -47,7 +47,7 @@ def conv_stack(
         groups: groups of each norm.
         eps: added to each variance.
     """
-    height, width, _ = out.shape
+    height = out.shape[0]
     padding = conv_weight.shape[-1] // 2
     rows = _band_rows(out)
     padded = F.pad(image[None], (padding,) * 4, mode="reflect") if padding else image[None]
@@ -106,14 +106,12 @@ class _Moments:
 
     def __init__(self) -> None:
         self.count = 0
-        self.pivot: Tensor | None = None
-        self.total: Tensor | None = None
-        self.square: Tensor | None = None
+        self.pivot = self.total = self.square = torch.empty(0)
 
     def add(self, band: Tensor) -> None:
         """Count in a band (rows, W, D)."""
         pixels = band.reshape(-1, band.shape[-1])
-        if self.pivot is None:
+        if not self.count:
             self.pivot = pixels.mean(0)
             self.total = self.square = torch.zeros_like(self.pivot, dtype=torch.float64)
         centred = pixels - self.pivot
@@ -123,7 +121,6 @@ class _Moments:
 
     def affine(self, weight: Tensor, bias: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
         """Scale and shift of each channel that normalise its group and apply the norm's weight and bias."""
-        assert self.pivot is not None and self.total is not None and self.square is not None
         offset = self.total / self.count
         variance = self.square / self.count - offset.square()
         mean = (self.pivot.double() + offset).unflatten(0, (groups, -1))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -106,8 +106,9 @@ class _Candidate:
         return AxisTiles(tuple(self.bounds.tolist()), queries, keys, log_count)
 
 
+@lru_cache(maxsize=8)  # by identity: column tables are shared by all bands of an output
 def _candidates(table: Tensor) -> list[_Candidate]:
-    positions, kernel = table.shape
+    positions = len(table)
     coarse = int(table.max()) + 1
     count = torch.zeros(positions, coarse, dtype=torch.int16)
     count.scatter_add_(1, table, torch.ones_like(table, dtype=torch.int16))
@@ -116,7 +117,7 @@ def _candidates(table: Tensor) -> list[_Candidate]:
     starts = _split_long(new_group.nonzero()[:, 0], positions)
     # `used` once a group, padded so that it can be folded by any number of groups
     used = count[starts] > 0
-    candidates = []
+    candidates: list[_Candidate] = []
     for merge in _MERGES:
         tiles = math.ceil(len(starts) / merge)
         bounds = torch.cat([starts[::merge], torch.tensor([positions])])

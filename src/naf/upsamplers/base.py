@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naf.upsamplers.checks import check_finite, check_map, pair_of_sizes
+from naf.upsamplers.checks import check_finite, check_map, pair_of_sizes, whole_number
 
 Positions = Sequence[float] | Tensor
 
@@ -76,9 +76,7 @@ class Guidance(ABC):
         if weight.ndim == 4 and weight.shape[2:] == (1, 1):
             weight = weight[:, :, 0, 0]
         if weight.ndim != 2 or weight.shape[1] != channels:
-            raise ValueError(
-                f"weight has shape {tuple(weight.shape)}, expected (K, {channels}): features have {channels} channels"
-            )
+            raise ValueError(f"weight has shape {tuple(weight.shape)}, expected (K, {channels}): one column a channel")
         if bias is not None and bias.shape != weight.shape[:1]:
             raise ValueError(f"bias has shape {tuple(bias.shape)}, expected ({weight.shape[0]},)")
         return self._upsample_linear(features, weight, bias)
@@ -96,10 +94,9 @@ class Guidance(ABC):
         Raises:
             ValueError: if rows is no positive integer.
         """
-        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
-            raise ValueError(f"rows is {rows!r}, expected a positive integer")
+        height = whole_number("rows", rows, 1)
         self._check_features(features)
-        return self._iter_rows(features, rows)
+        return self._iter_rows(features, height)
 
     def at(self, features: Tensor, rows: Positions, cols: Positions) -> Tensor:
         """Features at chosen output positions only.
@@ -109,7 +106,7 @@ class Guidance(ABC):
 
         Args:
             features: (B, C, h, w).
-            rows: N row positions from -0.5 to Ho - 0.5 (the edges of the output); the outer half pixel repeats the border.
+            rows: N row positions from -0.5 to Ho - 0.5, the edges of the output; the border repeats beyond its centre.
             cols: N column positions from -0.5 to Wo - 0.5.
 
         Returns:
@@ -131,10 +128,11 @@ class Guidance(ABC):
         beyond = (left + 1).clamp(max=self.output_size[1] - 1)
         corners = self._at_pixels(
             features, torch.cat([top, top, bottom, bottom]).long(), torch.cat([left, beyond, left, beyond]).long()
-        ).unflatten(2, (4, -1))  # (B, C, 4, N)
+        )
         share = torch.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right])
         dtype = torch.promote_types(features.dtype, torch.float32)
-        return (corners.to(dtype) * share.to(dtype)).sum(2).to(features.dtype)
+        weighted: Tensor = corners.to(dtype).unflatten(2, (4, -1)) * share.to(dtype)  # (B, C, 4, N)
+        return weighted.sum(2).to(features.dtype)
 
     def attention(self, row: int, col: int) -> Attention:
         """Weights of the coarse cells at one output pixel.
@@ -150,10 +148,8 @@ class Guidance(ABC):
             ValueError: if the pixel lies outside.
             NotImplementedError: if the method has no such weights.
         """
-        for name, value, size in (("row", row, self.output_size[0]), ("col", col, self.output_size[1])):
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < size:
-                raise ValueError(f"{name} is {value!r}, expected an integer from 0 to {size - 1}")
-        return self._attention(row, col)
+        height, width = self.output_size
+        return self._attention(whole_number("row", row, 0, height - 1), whole_number("col", col, 0, width - 1))
 
     # What a method defines. Only the first is needed; the others have a lean form in most methods.
 
@@ -203,6 +199,10 @@ class Upsampler(nn.Module, ABC):
     """Channels of the image, None for any."""
     weights_source: str = "none needed"
     """In words, what `naf.create` loaded."""
+    guidance_channels: int = 0
+    """Float32 values that the guidance keeps of each output pixel."""
+    computed_buffers: ClassVar[tuple[str, ...]] = ()
+    """Entries of the state dict that follow from the configuration; a checkpoint must agree with them."""
     uses_image: ClassVar[bool] = True
     """Whether the image matters; where it does not, None may be given for it."""
     is_linear: ClassVar[bool] = True
@@ -257,12 +257,10 @@ class Upsampler(nn.Module, ABC):
             check_map("image", image, self.image_channels)
             if image.shape[0] != features.shape[0]:
                 raise ValueError(
-                    f"image has batch {image.shape[0]} and features {features.shape[0]}, expected the same"
+                    f"image has batch {image.shape[0]}, features have batch {features.shape[0]}: expected the same"
                 )
             if image.device != features.device:
-                raise ValueError(
-                    f"image is on {image.device} and features on {features.device}, expected the same device"
-                )
+                raise ValueError(f"image is on {image.device}, features are on {features.device}: expected the same")
         return self.encode(image, output_size, features.shape[-2:])
 
     @abstractmethod

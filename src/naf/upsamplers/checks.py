@@ -15,16 +15,27 @@ def pair_of_sizes(name: str, value: Sequence[int]) -> tuple[int, int]:
     Raises:
         ValueError: if it is no pair of positive integers.
     """
-    message = f"{name} is {value!r}, expected a pair of positive integers (rows, columns)"
     try:
-        if any(isinstance(side, bool) for side in value):
-            raise ValueError(message)
-        rows, cols = (operator.index(side) for side in value)
+        rows, cols = (whole_number(name, side, 1) for side in value)
     except (TypeError, ValueError):
-        raise ValueError(message) from None
-    if rows < 1 or cols < 1:
-        raise ValueError(message)
+        raise ValueError(f"{name} is {value!r}, expected a pair of positive integers (rows, columns)") from None
     return rows, cols
+
+
+def whole_number(name: str, value: int, low: int, high: int | None = None) -> int:
+    """`value` as an integer from `low` to `high`; integers of numpy and of 0-d tensors are taken too.
+
+    Raises:
+        ValueError: if it is no integer or lies outside.
+    """
+    expected = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < low or (high is not None and number > high):
+        raise ValueError(f"{name} is {value!r}, expected {expected}")
+    return number
 
 
 def check_map(name: str, x: Tensor, channels: int | None = None) -> None:

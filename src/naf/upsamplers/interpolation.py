@@ -28,7 +28,7 @@ class InterpolationGuidance(Guidance):
         mode = "nearest-exact" if self.mode == "nearest" else self.mode
         corners = {} if self.mode == "nearest" else {"align_corners": False}
         # The dtype is kept; half precision is summed in float32.
-        return F.interpolate(features, size=self.output_size, mode=mode, **corners)  # type: ignore[arg-type]
+        return F.interpolate(features, size=self.output_size, mode=mode, **corners)
 
     def _upsample_linear(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # Weights sum to one and are the same for all channels: the head, bias included, goes first.
@@ -40,7 +40,7 @@ class InterpolationGuidance(Guidance):
             yield band, self._band(features, band.start, band.stop)
 
     def _band(self, features: Tensor, start: int, stop: int) -> Tensor:
-        taps = Taps(self.rows.index[start:stop], self.rows.weight[start:stop])
+        taps = Taps(self.rows.cells[start:stop], self.rows.weight[start:stop])
         rows = interpolate_axis(features, taps, dim=2)
         return interpolate_axis(rows, self.cols, dim=3).to(features.dtype)
 
@@ -55,7 +55,7 @@ class InterpolationGuidance(Guidance):
     def _attention(self, row: int, col: int) -> Attention:
         weights = self.rows.weight[row][:, None] * self.cols.weight[col]
         return Attention(
-            weights.float()[None, None].expand(self.batch or 1, 1, -1, -1), self.rows.index[row], self.cols.index[col]
+            weights.float()[None, None].expand(self.batch or 1, 1, -1, -1), self.rows.cells[row], self.cols.cells[col]
         )
 
 

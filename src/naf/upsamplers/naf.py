@@ -21,7 +21,7 @@ from naf.ops.norm_act import NormActConv, conv_stack
 from naf.ops.rope import rope_angles, rope_periods, rotate
 from naf.registry import register
 from naf.upsamplers.base import Attention, Guidance, Upsampler
-from naf.upsamplers.checks import check_map
+from naf.upsamplers.checks import check_map, whole_number
 
 _GROUPS, _EPS = 8, 1e-5  # of every group norm
 _PAPER = "arXiv 2511.18452"
@@ -38,9 +38,36 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, kernel)
 
     def steps(self, dtype: torch.dtype) -> list[NormActConv]:
-        """The block's two layers, as functions take them."""
-        pairs = ((self.norm1, self.conv1), (self.norm2, self.conv2))
-        return [NormActConv(*(p.to(dtype) for p in (n.weight, n.bias, c.weight, c.bias))) for n, c in pairs]
+        """The block's two layers as functions take them, parameters cast to dtype."""
+        layers = ((self.norm1, self.conv1), (self.norm2, self.conv2))
+        return [NormActConv(*(p.to(dtype) for p in (n.weight, n.bias, *_weights(c)))) for n, c in layers]
+
+
+class Branch(nn.Sequential):
+    """One convolution, then blocks; 3x3 kernels pad by reflection."""
+
+    def __init__(self, channels: int, kernel: int, layers: int) -> None:
+        super().__init__(nn.Conv2d(3, channels, kernel), *(Block(channels, kernel) for _ in range(layers)))
+
+    def forward(self, image: Tensor, dtype: torch.dtype) -> Tensor:  # type: ignore[override]
+        """(B, 3, H, W) → (B, channels, H, W), computed in dtype, with plain layers."""
+        weight, bias, steps = self._layers(dtype)
+        x = _conv(image.to(dtype), weight, bias)
+        for step in steps:
+            x = F.silu(F.group_norm(x, _GROUPS, step.norm_weight, step.norm_bias, _EPS))
+            x = _conv(x, step.conv_weight, step.conv_bias)
+        return x
+
+    def into(self, image: Tensor, out: Tensor) -> None:
+        """The same for one image (3, H, W), written to `out` (H, W, channels) band by band, without autograd."""
+        weight, bias, steps = self._layers(out.dtype)
+        conv_stack(image.to(out.dtype), weight, bias, steps, out, groups=_GROUPS, eps=_EPS)
+
+    def _layers(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[NormActConv]]:
+        conv, *blocks = self
+        assert isinstance(conv, nn.Conv2d)
+        weight, bias = (p.to(dtype) for p in _weights(conv))
+        return weight, bias, [step for block in blocks if isinstance(block, Block) for step in block.steps(dtype)]
 
 
 class Rope(nn.Module):
@@ -55,40 +82,39 @@ class Rope(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> Rope:
         # Periods stay float32 in a half-precision module: rounded, they would bend the waves.
         periods = self.periods
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.periods.dtype != periods.dtype:
             self.periods = periods.to(self.periods.device)
         return self
 
 
 class ImageEncoder(nn.Module):
-    """Two convolutional branches: `encoder` sees single pixels, `sem_encoder` their context (3x3, reflect padding)."""
+    """Two convolutional branches: `encoder` sees single pixels, `sem_encoder` their context (3x3)."""
 
     def __init__(self, dim: int, layers: int, heads_rope: int, rope_base: float) -> None:
         super().__init__()
-        hidden = dim // 2
-        self.encoder = nn.Sequential(nn.Conv2d(3, hidden, 1), *(Block(hidden, 1) for _ in range(layers)))
-        self.sem_encoder = nn.Sequential(nn.Conv2d(3, hidden, 3), *(Block(hidden, 3) for _ in range(layers)))
+        self.dim = dim
+        self.encoder = Branch(dim // 2, 1, layers)
+        self.sem_encoder = Branch(dim // 2, 3, layers)
         self.rope = Rope(dim // heads_rope, rope_base)
 
     def forward(self, image: Tensor, output_size: tuple[int, int]) -> Tensor:
         """Guidance before RoPE: (B, 3, Hi, Wi) → (B, Ho, Wo, dim), pixel branch first."""
-        weight = self.encoder[0].weight
-        # Half precision on the CPU is a storage format here: few CPUs convolve in it, and none without losing digits.
-        dtype = torch.float32 if image.device.type == "cpu" and weight.element_size() == 2 else weight.dtype
+        parameter = next(self.parameters())
+        # Half precision on the CPU only stores: few CPUs convolve in float16 at any speed, and it costs digits.
+        is_half_on_cpu = image.device.type == "cpu" and parameter.element_size() == 2
+        dtype = torch.float32 if is_half_on_cpu else parameter.dtype
         branches = (self.encoder, self.sem_encoder)
         if self._needs_graph(image):
-            maps = [_pool(_branch(image.to(dtype), branch, dtype), output_size) for branch in branches]
-            return torch.cat(maps, dim=1).permute(0, 2, 3, 1)
-        hidden = weight.shape[0]
-        guidance = torch.empty(len(image), *output_size, 2 * hidden, dtype=dtype, device=image.device)
-        for index, branch in enumerate(branches):
-            half = guidance[..., index * hidden : (index + 1) * hidden]
-            same_size = tuple(image.shape[2:]) == output_size
-            for sample, out in zip(image.to(dtype), half, strict=True):
-                full = out if same_size else out.new_empty(*image.shape[2:], hidden)
-                conv_stack(sample, *_parameters(branch, dtype), full, groups=_GROUPS, eps=_EPS)
-                if not same_size:
+            return torch.cat([_pool(b(image, dtype), output_size) for b in branches], dim=1).permute(0, 2, 3, 1)
+        guidance = torch.empty(len(image), *output_size, self.dim, dtype=dtype)
+        for branch, half in zip(branches, guidance.chunk(2, dim=-1), strict=True):
+            for sample, out in zip(image, half, strict=True):
+                if sample.shape[1:] == output_size:
+                    branch.into(sample, out)
+                else:
+                    full = torch.empty(*sample.shape[1:], self.dim // 2, dtype=dtype)
+                    branch.into(sample, full)
                     out.copy_(_pool(full.permute(2, 0, 1)[None], output_size)[0].permute(1, 2, 0))
         return guidance
 
@@ -103,18 +129,9 @@ class ImageEncoder(nn.Module):
         )
 
 
-def _parameters(branch: nn.Sequential, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[NormActConv]]:
-    conv, *blocks = branch
-    return conv.weight.to(dtype), conv.bias.to(dtype), [step for block in blocks for step in block.steps(dtype)]
-
-
-def _branch(x: Tensor, branch: nn.Sequential, dtype: torch.dtype) -> Tensor:
-    weight, bias, steps = _parameters(branch, dtype)
-    x = _conv(x, weight, bias)
-    for step in steps:
-        x = F.silu(F.group_norm(x, _GROUPS, step.norm_weight, step.norm_bias, _EPS))
-        x = _conv(x, step.conv_weight, step.conv_bias)
-    return x
+def _weights(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    assert conv.bias is not None
+    return conv.weight, conv.bias
 
 
 def _conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -153,7 +170,8 @@ class NeighborhoodGuidance(Guidance):
 
     def _values(self, features: Tensor) -> Tensor:
         """(B, C, h, w) as values of each head, (B, n, h, w, C/n)."""
-        return features.unflatten(1, (self.heads, -1)).permute(0, 1, 3, 4, 2)
+        values: Tensor = features.unflatten(1, (self.heads, -1)).permute(0, 1, 3, 4, 2)
+        return values
 
     def _attend(self, values: Tensor, start: int, stop: int) -> Tensor:
         queries, neighborhood = self.queries[:, :, start:stop], self.neighborhood.band(start, stop)
@@ -233,6 +251,8 @@ class NAF(Upsampler):
         ValueError: for values outside the above.
     """
 
+    computed_buffers = ("image_encoder.rope.periods",)
+
     def __init__(
         self,
         dim: int = 256,
@@ -257,6 +277,7 @@ class NAF(Upsampler):
         self.neighborhood: Rule = neighborhood
         self.backend: Backend = backend
         self.image_channels = 3 if use_encoder else dim
+        self.guidance_channels = dim
         self.image_encoder = ImageEncoder(dim, img_layers, heads_rope, rope_base)
 
     def forward(  # type: ignore[override]
@@ -338,8 +359,10 @@ def _check_heads(features: Tensor, heads: int) -> None:
 
 
 def _reduce(image: Tensor, output_size: tuple[int, int]) -> Tensor:
-    """The official pre-reduction: an image over four times the output on an axis is resized bilinearly, without
-    antialiasing; four times the *smaller* output side bounds both axes."""
+    """The official pre-reduction of an image over four times the output on an axis: bilinear, no antialiasing.
+
+    Four times the smaller output side bounds both axes.
+    """
     height, width = image.shape[2:]
     if height <= 4 * output_size[0] and width <= 4 * output_size[1]:
         return image
@@ -352,13 +375,12 @@ def _check_config(
 ) -> None:
     positive = {"dim": dim, "heads_attn": heads_attn, "heads_rope": heads_rope, "img_layers": img_layers}
     for name, value in positive.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is {value!r}, expected a positive integer")
+        whole_number(name, value, 1)
     for name, divisor in (("16", 16), ("heads_attn", heads_attn), ("4 * heads_rope", 4 * heads_rope)):
         if dim % divisor:
             raise ValueError(f"dim is {dim}, expected a multiple of {name}" + ("" if name == "16" else f" = {divisor}"))
-    if isinstance(kernel_size, bool) or not isinstance(kernel_size, int) or kernel_size < 3 or kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size is {kernel_size!r}, expected an odd integer of at least 3")
+    if whole_number("kernel_size", kernel_size, 3) % 2 == 0:
+        raise ValueError(f"kernel_size is {kernel_size}, expected an odd integer of at least 3")
     if not rope_base > 0:
         raise ValueError(f"rope_base is {rope_base!r}, expected a positive number")
     if not rope_rescale >= 1:

@@ -1,0 +1,38 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; made if need be.")]
+BackboneName = Annotated[
+    str,
+    typer.Option(
+        "--backbone",
+        "-b",
+        help="timm name, hog, embedded, or auto: DINOv3 ViT-S/16 if it can be had, else embedded.",
+    ),
+]
+MaxSide = Annotated[
+    int | None,
+    typer.Option(min=16, help="The backbone sees at most this many pixels on the longer side. Default: all."),
+]
+Weights = Annotated[
+    str,
+    typer.Option(help="auto, official (downloads the authors' release), none (untrained), or a checkpoint file."),
+]
+NeighborhoodRule = Annotated[
+    str,
+    typer.Option(
+        "--neighborhood",
+        help="NAF's rule where the ratio is no integer: official (the authors' outputs) or cell (no fine lines).",
+    ),
+]
+Size = Annotated[str | None, typer.Option(help="Output grid as HxW, rows first. Default: the photo's own size.")]
+Scale = Annotated[float | None, typer.Option(help="Output grid as a factor on the photo's size.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Dtype = Annotated[str, typer.Option(help="dtype of the features: float32, float16 or bfloat16.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]

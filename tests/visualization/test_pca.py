@@ -1,0 +1,43 @@
+"""Colours of features."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from naf.visualization import PCAColors
+
+
+@pytest.fixture
+def features():
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(3, 12, generator=generator) * torch.tensor([[5.0], [2.0], [1.0]])
+    latent = torch.randn(200, 3, generator=generator)
+    return (latent @ mixing + 3).T.reshape(1, 12, 10, 20)
+
+
+def test_directions_are_the_leading_eigenvectors_of_the_covariance(features):
+    vectors = features[0].flatten(1).T
+    eigenvectors = torch.linalg.eigh(torch.cov(vectors.T)).eigenvectors.flip(1)[:, :3]
+    directions = F.normalize(PCAColors.fit(features).weight, dim=1)
+    torch.testing.assert_close((directions @ eigenvectors).abs(), torch.eye(3), atol=1e-4, rtol=0)
+
+
+def test_the_middle_98_percent_of_each_component_cover_0_to_1(features):
+    components = PCAColors.fit(features).project(features)[0].flatten(1)
+    torch.testing.assert_close(torch.quantile(components, 0.01, dim=1), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.quantile(components, 0.99, dim=1), torch.ones(3), atol=1e-4, rtol=0)
+
+
+def test_the_basis_does_not_depend_on_signs_of_the_decomposition(features):
+    torch.testing.assert_close(
+        PCAColors.fit(features).weight, PCAColors.fit(features.flip(3)).weight, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_constant_map_is_no_reason_to_fail():
+    assert PCAColors.fit(torch.ones(1, 4, 5, 5)).project(torch.ones(1, 4, 5, 5)).isfinite().all()
+
+
+def test_two_channels_are_refused():
+    with pytest.raises(ValueError, match="at least 3 channels"):
+        PCAColors.fit(torch.ones(1, 2, 5, 5))
