@@ -115,9 +115,9 @@ def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto"
             raise TypeError(f"{name!r} has no argument {key!r}; it takes {', '.join(known.options) or 'none'}")
     with torch.random.fork_rng(devices=[], enabled=weights is not None):
         if weights is not None:
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
         upsampler = known.cls(**{**known.config, **config}).eval()
-    if next(upsampler.parameters(), None) is not None:
+    if next(upsampler.parameters(), None) is not None or not (weights is None or weights == "auto"):
         upsampler.weights_source = weight_files.load(upsampler, name, weights)
     return upsampler
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import logging
 import pickle
-import urllib.error
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,10 +112,14 @@ def load_checkpoint(upsampler: nn.Module, source: str | Path | Mapping[str, Tens
     """
     state = source if isinstance(source, Mapping) else read_state(source)
     what = "state dict" if isinstance(source, Mapping) else f"checkpoint {source}"
+    foreign = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise WeightsError(f"{what} holds values that are no tensors: {', '.join(map(str, foreign))}")
     faults = _misfits(upsampler, state)
     if faults:
         raise WeightsError(f"{what} does not fit {type(upsampler).__name__}:\n  " + "\n  ".join(faults))
-    upsampler.load_state_dict(state, strict=True)
+    computed = {key: upsampler.state_dict()[key] for key in getattr(upsampler, "computed_buffers", ())}
+    upsampler.load_state_dict({**state, **computed}, strict=True)
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -139,7 +143,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             f"checkpoint {path} is refused: it is damaged or holds objects other than tensors, and unpickling those "
             "could run code. Save it as safetensors or as a plain state dict"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file can fail in any way
         raise WeightsError(f"checkpoint {path} cannot be read: {error}") from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
@@ -161,7 +165,7 @@ def fetch(file: WeightFile) -> Path:
         try:
             # Written to a temporary name and moved only when the hash is right.
             torch.hub.download_url_to_file(file.url, str(path), hash_prefix=file.sha256)
-        except (urllib.error.URLError, OSError) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise WeightsError(
                 f"official weights of {file.upsampler!r} cannot be downloaded from {file.url}: {error}. "
                 f"Put the file at {path}, or pass weights=None or the path of a checkpoint"
@@ -188,7 +192,7 @@ def _load_auto(upsampler: Upsampler, name: str) -> str:
     if path is not None:
         state = read_state(path)
         if not _misfits(upsampler, state):
-            upsampler.load_state_dict(state, strict=True)
+            load_checkpoint(upsampler, state)
             return "embedded"
     hint = ' (weights="official" downloads the release)' if name in OFFICIAL else ""
     log.warning("%s is untrained: the package carries no weights for this configuration%s", name, hint)

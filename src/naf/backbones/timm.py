@@ -124,7 +124,9 @@ def _create(name: str, pretrained: bool) -> tuple[Any, bool]:
         )
     try:
         try:
-            return timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True), True
+            model = timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
+            # Some models swallow the option without heeding it.
+            return model, not getattr(getattr(model, "patch_embed", None), "strict_img_size", False)
         except TypeError:  # no ViT with this option; most of these take any size, the others say so in their config
             return timm.create_model(name, pretrained=pretrained, num_classes=0), False
     except (RuntimeError, OSError, ValueError) as error:

@@ -91,8 +91,9 @@ def attend_points(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, cols: Tensor, *
     Returns:
         (B, n, N, e), dtype of v.
     """
-    weights = point_scores(q, k, rows, cols, scale).softmax(-1)  # (B, n, N, kh*kw)
-    values = _gather(v.to(weights.dtype), rows, cols)  # (B, n, N, kh*kw, e)
+    dtype = _compute_dtype(q, k, v)
+    weights = point_scores(q.to(dtype), k, rows, cols, scale).softmax(-1)  # (B, n, N, kh*kw)
+    values = _gather(v.to(dtype), rows, cols)  # (B, n, N, kh*kw, e)
     return (weights[..., None, :] @ values)[..., 0, :].to(v.dtype)
 
 
@@ -163,12 +164,15 @@ class _Blocked(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, scale: float) -> Tensor:
         ctx.save_for_backward(q, k, v)
         ctx.neighborhood, ctx.scale = neighborhood, scale
+        # 0 * NaN is NaN: cells that a pixel does not use must not be in its tile if they are not finite.
+        ctx.may_merge = torch.compiler.is_compiling() or bool(v.isfinite().all())
         batch, heads, height, width, _ = q.shape
         out = torch.empty(batch, height, width, heads, v.shape[-1], dtype=v.dtype, device=v.device)
         out = out.permute(0, 3, 1, 2, 4)
-        for tile in _tiles(q, neighborhood):
-            weights = tile.weights(tile.queries(q), tile.cells(k), scale)
-            tile.write(out, torch.bmm(weights, tile.cells(v).to(weights.dtype)))
+        dtype = _compute_dtype(q, k, v)
+        for tile in _tiles(q, neighborhood, ctx.may_merge):
+            weights = tile.weights(tile.queries(q).to(dtype), tile.cells(k).to(dtype), scale)
+            tile.write(out, weights @ tile.cells(v).to(dtype))
         return out
 
     @staticmethod
@@ -180,20 +184,20 @@ class _Blocked(torch.autograd.Function):
         grad_q = torch.empty_like(q) if need_q else None
         grad_k = torch.zeros(k.shape, dtype=dtype, device=k.device) if need_k else None
         grad_v = torch.zeros(v.shape, dtype=dtype, device=v.device) if need_v else None
-        for tile in _tiles(q, ctx.neighborhood):
-            queries, keys = tile.queries(q), tile.cells(k)
+        for tile in _tiles(q, ctx.neighborhood, ctx.may_merge):
+            queries, keys = tile.queries(q).to(dtype), tile.cells(k).to(dtype)
             weights = tile.weights(queries, keys, ctx.scale)
-            grad = tile.queries(grad_out, pad_with_zeros=True).to(weights.dtype)
+            grad = tile.queries(grad_out, pad_with_zeros=True).to(dtype)
             if grad_v is not None:
                 tile.accumulate(grad_v, weights.mT @ grad)
             if need_q or need_k:
-                grad_weights = grad @ tile.cells(v).to(weights.dtype).mT
+                grad_weights = grad @ tile.cells(v).to(dtype).mT
                 mean = (grad_weights * weights).sum(-1, keepdim=True)
                 grad_scores = grad_weights.sub_(mean).mul_(weights).mul_(ctx.scale)
                 if grad_q is not None:
-                    tile.write(grad_q, grad_scores @ keys.to(weights.dtype))
+                    tile.write(grad_q, grad_scores @ keys)
                 if grad_k is not None:
-                    tile.accumulate(grad_k, grad_scores.mT @ queries.to(weights.dtype))
+                    tile.accumulate(grad_k, grad_scores.mT @ queries)
         return (
             grad_q,
             None if grad_k is None else grad_k.to(k.dtype),
@@ -203,9 +207,9 @@ class _Blocked(torch.autograd.Function):
         )
 
 
-def _tiles(q: Tensor, neighborhood: Neighborhood) -> Iterator[_Tile]:
+def _tiles(q: Tensor, neighborhood: Neighborhood, may_merge: bool) -> Iterator[_Tile]:
     """One row tile times as many column tiles as fit the limit, in raster order."""
-    rows, cols = plan_tiles(neighborhood)
+    rows, cols = plan_tiles(neighborhood, may_merge=may_merge)
     keys = rows.keys.shape[1] * cols.keys.shape[1]
     scores = q.shape[0] * q.shape[1] * rows.queries.shape[1] * cols.queries.shape[1] * keys
     step = max(1, (_CPU_ELEMENTS if q.device.type == "cpu" else _DEVICE_ELEMENTS) // scores)
@@ -250,13 +254,15 @@ class _Tile:
 
     def weights(self, queries: Tensor, keys: Tensor, scale: float) -> Tensor:
         """Softmax over the cells, (B*n*T, P, U)."""
-        dtype = _compute_dtype(queries, keys)
-        queries, keys = queries.to(dtype), keys.to(dtype)
         shape = (len(queries), queries.shape[1], keys.shape[1])
         if self.log_count is None:
             scores = torch.baddbmm(queries.new_zeros(()).expand(shape), queries, keys.mT, beta=0, alpha=scale)
         else:
-            bias = self.log_count.to(dtype).expand(len(queries) // self.tiles, *self.log_count.shape).reshape(shape)
+            bias = (
+                self.log_count.to(queries.dtype)
+                .expand(len(queries) // self.tiles, *self.log_count.shape)
+                .reshape(shape)
+            )
             scores = torch.baddbmm(bias, queries, keys.mT, alpha=scale)
         return scores.softmax(-1)
 

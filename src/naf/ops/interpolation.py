@@ -30,6 +30,15 @@ class Taps(NamedTuple):
     weight: Tensor
 
 
+def nearest_cells(fine: int, coarse: int) -> Tensor:
+    """The coarse position that each fine position takes by PyTorch's nearest-exact, (fine,) int64.
+
+    Exact ties are left to PyTorch's float32 kernel for plain maps; its other kernels decide some of them otherwise.
+    """
+    ramp = torch.arange(coarse, dtype=torch.float32)[None, None, :, None]
+    return F.interpolate(ramp, size=(fine, 1), mode="nearest-exact")[0, 0, :, 0].long()
+
+
 @lru_cache(maxsize=64)
 def axis_taps(mode: Mode, fine: int, coarse: int) -> Taps:
     """Taps of an interpolation along one axis, up or down; on the CPU, shared between calls.
@@ -39,9 +48,7 @@ def axis_taps(mode: Mode, fine: int, coarse: int) -> Taps:
     at the border and normalised.
     """
     if mode == "nearest":
-        ramp = torch.arange(coarse, dtype=torch.float32)[None, None]
-        index = F.interpolate(ramp, size=fine, mode="nearest-exact")[0, 0].long()
-        return Taps(index[:, None], torch.ones(fine, 1, dtype=torch.float64))
+        return Taps(nearest_cells(fine, coarse)[:, None], torch.ones(fine, 1, dtype=torch.float64))
     position = (torch.arange(fine, dtype=torch.float64) + 0.5) * coarse / fine - 0.5
     if mode == "lanczos":
         stretch = max(coarse / fine, 1.0)
@@ -50,7 +57,9 @@ def axis_taps(mode: Mode, fine: int, coarse: int) -> Taps:
         distance = (index - position[:, None]) / stretch
         weight = torch.sinc(distance) * torch.sinc(distance / _LOBES)
         weight = weight.masked_fill((distance.abs() >= _LOBES) | (index < 0) | (index >= coarse), 0)
-        return Taps(index.clamp(0, coarse - 1), weight / weight.sum(1, keepdim=True))
+        # Taps without weight read a cell that has some, so that a NaN reaches only those that use it.
+        used = index.gather(1, weight.abs().argmax(1, keepdim=True))
+        return Taps(torch.where(weight == 0, used, index), weight / weight.sum(1, keepdim=True))
     if mode == "bilinear":
         position = position.clamp(min=0)
     floor = position.floor()
@@ -81,8 +90,9 @@ def interpolate_axis(x: Tensor, taps: Taps, dim: int) -> Tensor:
         x with `fine` positions along `dim`; float32 for half-precision input.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
-    # A dense (fine, coarse) matrix: coarse grids are small, and one product beats gathering tap by tap.
-    matrix = torch.zeros(len(taps.cells), x.shape[dim], dtype=torch.float64)
-    matrix.scatter_add_(1, taps.cells, taps.weight)
-    out: Tensor = torch.tensordot(x.to(dtype), matrix.to(x.device, dtype), dims=([dim], [1]))
-    return torch.movedim(out, -1, dim)
+    shape = [-1 if axis == dim % x.ndim else 1 for axis in range(x.ndim)]
+    cells, weight = taps.cells.to(x.device), taps.weight.to(x.device, dtype)
+    out = x.index_select(dim, cells[:, 0]).to(dtype) * weight[:, 0].view(shape)
+    for tap in range(1, cells.shape[1]):
+        out = out + x.index_select(dim, cells[:, tap]).to(dtype) * weight[:, tap].view(shape)
+    return out

@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from naf.ops.interpolation import nearest_cells
 
 Rule = Literal["official", "cell"]
 
@@ -108,7 +109,4 @@ def _official_table(fine: int, coarse: int, kernel_size: int) -> Tensor:
     members = (fine - residue + dilation - 1) // dilation
     start = torch.minimum((turn - (k - 1) // 2).clamp(min=0), members - k)
     upsampled = residue[:, None] + dilation * (start[:, None] + torch.arange(k))
-    # PyTorch's own float32 kernel decides exact ties of nearest-exact, as it does in the official code.
-    ramp = torch.arange(coarse, dtype=torch.float32)[None, None, :, None]
-    nearest = F.interpolate(ramp, size=(fine, 1), mode="nearest-exact")[0, 0, :, 0].long()
-    return nearest[upsampled]
+    return nearest_cells(fine, coarse)[upsampled]

@@ -51,9 +51,16 @@ class AxisTiles:
         return tile * self.queries.shape[1] + position - start[tile]
 
 
-def plan_tiles(neighborhood: Neighborhood) -> tuple[AxisTiles, AxisTiles]:
-    """The row and column tiles with the least estimated work."""
+def plan_tiles(neighborhood: Neighborhood, *, may_merge: bool = True) -> tuple[AxisTiles, AxisTiles]:
+    """The row and column tiles with the least estimated work.
+
+    Args:
+        neighborhood: what to cut.
+        may_merge: False keeps groups apart: each position then uses every cell of its tile, none with weight 0.
+    """
     rows, cols = _candidates(neighborhood.rows), _candidates(neighborhood.cols)
+    if not may_merge:
+        return rows[0].build(), cols[0].build()
 
     def cost(pair: tuple[_Candidate, _Candidate]) -> float:
         row, col = pair

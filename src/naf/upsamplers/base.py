@@ -66,7 +66,8 @@ class Guidance(ABC):
             bias: (K,) or None.
 
         Returns:
-            (B, K, Ho, Wo): equal to the head applied to `upsample(features)`, up to rounding.
+            (B, K, Ho, Wo), dtype of the features, to which the head is cast: equal to the head applied to
+            `upsample(features)`, up to rounding.
 
         Raises:
             ValueError: if features, weight and bias do not fit each other.
@@ -79,6 +80,7 @@ class Guidance(ABC):
             raise ValueError(f"weight has shape {tuple(weight.shape)}, expected (K, {channels}): one column a channel")
         if bias is not None and bias.shape != weight.shape[:1]:
             raise ValueError(f"bias has shape {tuple(bias.shape)}, expected ({weight.shape[0]},)")
+        weight, bias = weight.to(features.dtype), None if bias is None else bias.to(features.dtype)
         return self._upsample_linear(features, weight, bias)
 
     def iter_rows(self, features: Tensor, rows: int = 256) -> Iterator[tuple[slice, Tensor]]:
@@ -181,7 +183,10 @@ class Guidance(ABC):
 
     @staticmethod
     def _positions(name: str, value: Positions, size: int, device: torch.device) -> Tensor:
-        position = torch.as_tensor(value, dtype=torch.float64, device=device)
+        try:
+            position = torch.as_tensor(value, dtype=torch.float64, device=device)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"{name} is {value!r}, expected N numbers") from None
         if position.ndim != 1:
             raise ValueError(f"{name} has shape {tuple(position.shape)}, expected one dimension of N positions")
         if not ((position >= -0.5) & (position <= size - 0.5)).all():

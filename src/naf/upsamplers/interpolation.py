@@ -23,16 +23,13 @@ class InterpolationGuidance(Guidance):
         self.rows, self.cols = (axis_taps(mode, fine, coarse) for fine, coarse in zip(output_size, grid, strict=True))
 
     def _upsample(self, features: Tensor) -> Tensor:
-        if self.mode == "lanczos":
-            return self._band(features, 0, self.output_size[0])
-        mode = "nearest-exact" if self.mode == "nearest" else self.mode
-        corners = {} if self.mode == "nearest" else {"align_corners": False}
-        # The dtype is kept; half precision is summed in float32.
-        return F.interpolate(features, size=self.output_size, mode=mode, **corners)
+        if self.mode in ("bilinear", "bicubic"):
+            return F.interpolate(features, size=self.output_size, mode=self.mode, align_corners=False)
+        return self._band(features, 0, self.output_size[0])
 
     def _upsample_linear(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # Weights sum to one and are the same for all channels: the head, bias included, goes first.
-        return self._upsample(F.conv2d(features, weight.to(features.dtype)[:, :, None, None], bias))
+        return self._upsample(F.conv2d(features, weight[:, :, None, None], bias))
 
     def _iter_rows(self, features: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
         for start in range(0, self.output_size[0], rows):

@@ -185,10 +185,10 @@ class NeighborhoodGuidance(Guidance):
         if outputs * self.heads >= channels:
             return super()._upsample_linear(features, weight, bias)
         # A head goes through its own channels' columns of the weight, on the coarse grid; the heads' results add up.
-        per_head = weight.to(features.dtype).unflatten(1, (self.heads, -1))  # (K, n, C/n)
+        per_head = weight.unflatten(1, (self.heads, -1))  # (K, n, C/n)
         projected = torch.einsum("bnhwc,knc->bnhwk", self._values(features), per_head)
         out = self._attend(projected, 0, self.output_size[0]).sum(1).permute(0, 3, 1, 2)
-        return out if bias is None else out + bias.to(out.dtype)[:, None, None]
+        return out if bias is None else out + bias[:, None, None]
 
     def _iter_rows(self, features: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
         values = self._values(features)
