@@ -1,8 +1,8 @@
 """Convolutions with group norm and SiLU between them: the inference path of NAF's image encoder on the CPU.
 
-Group norm needs statistics of the whole map, everything else is local. So each layer walks over bands of rows:
-a band is normalised, activated, reflect-padded and convolved while it is in cache, written back over its own
-input, and its sums are added up for the next layer's statistics. One map is held, nothing is copied to be padded.
+Group norm needs statistics of the whole map, everything else is local. So a map is kept as
+bands of rows, and each layer walks over them: a band is normalised, activated, reflect-padded and convolved while it
+is in cache, takes the place of its input, and its sums are added up for the next layer's statistics. One map is held.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_BAND_BYTES = 3 << 20  # a band for each thread: input and output of a convolution stay in its cache
+_BAND_BYTES = 2 << 20  # a band for each thread: input and output of a convolution stay in its cache
 
 
 class NormActConv(NamedTuple):
@@ -43,7 +43,7 @@ def conv_stack(
         conv_weight: first convolution, (D, C, s, s), s 1 or 3 (reflect padding).
         conv_bias: (D,).
         steps: the following layers, D → D channels.
-        out: (H, W, D), any strides, dtype of the weights; holds every layer's map in turn.
+        out: (H, W, D), any strides, dtype of the weights.
         groups: groups of each norm.
         eps: added to each variance.
     """
@@ -53,13 +53,15 @@ def conv_stack(
     padded = F.pad(image[None], (padding,) * 4, mode="reflect") if padding else image[None]
     conv_weight = conv_weight.contiguous(memory_format=torch.channels_last)
     moments = _Moments()
+    bands: list[Tensor] = []
     for start in range(0, height, rows):
         stop = min(start + rows, height)
-        band = F.conv2d(padded[:, :, start : stop + 2 * padding], conv_weight, conv_bias)[0].permute(1, 2, 0)
-        out[start:stop] = band
-        moments.add(band)
+        bands.append(_conv(padded[0, :, start : stop + 2 * padding].permute(1, 2, 0), conv_weight, conv_bias))
+        moments.add(bands[-1])
     for step in steps:
-        moments = _norm_act_conv_(out, step, *moments.affine(step.norm_weight, step.norm_bias, groups, eps), rows)
+        moments = _norm_act_conv_(bands, step, *moments.affine(step.norm_weight, step.norm_bias, groups, eps))
+    for index, band in enumerate(bands):
+        out[index * rows : index * rows + len(band)] = band
 
 
 def _band_rows(x: Tensor) -> int:
@@ -69,31 +71,37 @@ def _band_rows(x: Tensor) -> int:
     return max(1, -(-height // bands))
 
 
-def _norm_act_conv_(x: Tensor, step: NormActConv, scale: Tensor, shift: Tensor, rows: int) -> _Moments:
-    """One step on (H, W, D) in place; returns the moments of its result."""
-    height, width, channels = x.shape
+def _conv(band: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(H, W, C) → (H', W', D), valid positions only."""
+    return F.conv2d(band.permute(2, 0, 1)[None], weight, bias)[0].permute(1, 2, 0)
+
+
+def _norm_act_conv_(bands: list[Tensor], step: NormActConv, scale: Tensor, shift: Tensor) -> _Moments:
+    """One step on a map in bands (rows, W, D), each replaced by its result; returns the moments of the new map."""
     weight = step.conv_weight.contiguous(memory_format=torch.channels_last)
     padding = weight.shape[-1] // 2
     moments = _Moments()
-    above: Tensor | None = None  # the activated row above the band: x holds its convolution by now
-    for start in range(0, height, rows):
-        stop = min(start + rows, height)
-        below = min(stop + padding, height)
-        band = x.new_empty(stop - start + 2 * padding, width + 2 * padding, channels)
-        inner = band[padding : padding + below - start, padding : padding + width]
-        torch.addcmul(shift, x[start:below], scale, out=inner)
-        F.silu(inner, inplace=True)
+    above: Tensor | None = None  # the activated row above the band, whose own band is replaced by now
+    for index, band in enumerate(bands):
+        rows, width, channels = band.shape
+        active = band.new_empty(rows + 2 * padding, width + 2 * padding, channels)
+        inner = active[padding : padding + rows, padding : padding + width]
+        F.silu(torch.addcmul(shift, band, scale, out=inner), inplace=True)
         if padding:
-            # A last band of one row mirrors the row above it, which is then in `above`.
-            band[0] = band[2] if above is None else above
-            if below == stop:
-                band[-1] = band[-3]
-            band[:, 0] = band[:, 2]
-            band[:, -1] = band[:, -3]
-            above = band[-2].clone()
-        result = F.conv2d(band.permute(2, 0, 1)[None], weight, step.conv_bias)[0].permute(1, 2, 0)
-        x[start:stop] = result
-        moments.add(result)
+            if above is not None:
+                active[0] = above
+            if index + 1 < len(bands):
+                below = active[-1, 1:-1]
+                F.silu(torch.addcmul(shift, bands[index + 1][0], scale, out=below), inplace=True)
+            else:
+                active[-1] = active[-3]
+            if above is None:
+                active[0] = active[2]
+            active[:, 0] = active[:, 2]
+            active[:, -1] = active[:, -3]
+            above = active[-2].clone()
+        bands[index] = _conv(active, weight, step.conv_bias)
+        moments.add(bands[index])
     return moments
 
 
