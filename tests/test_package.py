@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(naf.__file__).parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages([str(PACKAGE)], "naf."))
 HEAVY = [
-    *("timm", "torchvision", "skimage", "scipy", "PIL", "matplotlib", "typer", "rich"),
+    *("timm", "torchvision", "skimage", "scipy", "matplotlib", "typer", "rich"),
     *("gradio", "lightning", "hydra", "transformers", "huggingface_hub"),
 ]
 

@@ -5,7 +5,7 @@ See `naf.create`, `naf.backbones.create` and `naf.normalize`.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from naf import backbones, ops, upsamplers
+from naf import backbones, data, ops, upsamplers, visualization
 from naf.normalization import normalize
 from naf.registry import create, list_upsamplers
 from naf.upsamplers.base import Attention, Guidance, Upsampler
@@ -24,9 +24,11 @@ __all__ = [
     "__version__",
     "backbones",
     "create",
+    "data",
     "list_upsamplers",
     "load_checkpoint",
     "normalize",
     "ops",
     "upsamplers",
+    "visualization",
 ]
