@@ -64,7 +64,9 @@ def upsample_photo(
     coarse = backbone.extract(image)
     on_progress(0.1)
     kept = torch.empty((), dtype=dtype).element_size() * coarse.features.shape[1] if keep_features else 3 * 4
-    check_memory(size, kept + 4 * upsampler.guidance_channels)
+    # The guidance, and one branch's map at the image's size while it is made.
+    pixels = min(image.shape[2] * image.shape[3], 16 * min(size) ** 2)
+    check_memory(size, kept + 4 * upsampler.guidance_channels, 2 * upsampler.guidance_channels * pixels)
     colors = PCAColors.fit(coarse.features)
     guidance = upsampler.encode(normalize(image), size, coarse.grid)
     on_progress(0.4)
@@ -76,17 +78,18 @@ def upsample_photo(
     return Upsampled(coarse, features, colors, picture)
 
 
-def check_memory(output_size: tuple[int, int], bytes_per_pixel: int) -> None:
+def check_memory(output_size: tuple[int, int], bytes_per_pixel: int, more: int = 0) -> None:
     """Refuse an output that needs more memory than is free, where the system tells how much that is.
 
     Args:
         output_size: (Ho, Wo).
         bytes_per_pixel: what features and guidance keep of each output pixel.
+        more: bytes needed besides.
 
     Raises:
         ValueError: says how much it would need and what to do.
     """
-    needed = output_size[0] * output_size[1] * bytes_per_pixel
+    needed = output_size[0] * output_size[1] * bytes_per_pixel + more
     free = _available_bytes()
     if free is not None and needed > free:
         raise ValueError(

@@ -43,8 +43,8 @@ def plain(image, conv_weight, conv_bias, steps, groups=GROUPS, eps=EPS):
     return x[0].permute(1, 2, 0)
 
 
-def banded(image, conv_weight, conv_bias, steps, groups=GROUPS, eps=EPS):
-    out = torch.empty(*image.shape[1:], len(conv_weight), dtype=conv_weight.dtype)
+def banded(image, conv_weight, conv_bias, steps, groups=GROUPS, eps=EPS, size=None):
+    out = torch.empty(*(size or image.shape[1:]), len(conv_weight), dtype=conv_weight.dtype)
     conv_stack(image, conv_weight, conv_bias, steps, out, groups=groups, eps=eps)
     return out
 
@@ -74,21 +74,36 @@ def test_bands_equal_the_plain_layers(band_bytes, kernel, height, width, steps, 
     torch.testing.assert_close(banded(image, *layers), plain(image, *layers), rtol=1e-9, atol=1e-9)
 
 
+@given(
+    height=st.integers(2, 14), width=st.integers(2, 14), out_height=st.integers(1, 30), out_width=st.integers(1, 30),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_a_map_of_another_size_is_averaged_as_adaptive_pooling_does(
+    band_bytes, height, width, out_height, out_width, seed
+):
+    image = randn(3, height, width, seed=seed, dtype=torch.float64)
+    layers = parameters(8, 3, 1, dtype=torch.float64, seed=seed)
+    band_bytes(width, 8, 8)
+    full = plain(image, *layers).permute(2, 0, 1)[None]
+    expected = F.adaptive_avg_pool2d(full, (out_height, out_width))[0].permute(1, 2, 0)
+    actual = banded(image, *layers, size=(out_height, out_width))
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("height", range(2, 12))
 def test_a_last_band_of_a_single_row_mirrors_the_row_above(monkeypatch, height, kernel):
     image, layers = randn(3, height, 5), parameters(16, kernel, 3)
     expected = plain(image, *layers)
     for rows in range(1, height + 1):
-        monkeypatch.setattr(norm_act, "_band_rows", lambda x, rows=rows: rows)
+        monkeypatch.setattr(norm_act, "_band_rows", lambda height, row_bytes, rows=rows: rows)
         torch.testing.assert_close(banded(image, *layers), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_bands_do_shrink_with_the_limit(monkeypatch):
-    out = torch.empty(64, 32, 16)
-    assert norm_act._band_rows(out) == 64
+    assert norm_act._band_rows(64, 32 * 16 * 4) == 64
     monkeypatch.setattr(norm_act, "_BAND_BYTES", 64)
-    assert norm_act._band_rows(out) == 1
+    assert norm_act._band_rows(64, 32 * 16 * 4) == 1
 
 
 def test_a_1x1_stack_takes_a_single_pixel():

@@ -43,13 +43,13 @@ def conv_stack(
         conv_weight: first convolution, (D, C, s, s), s 1 or 3 (reflect padding).
         conv_bias: (D,).
         steps: the following layers, D → D channels.
-        out: (H, W, D), any strides, dtype of the weights.
+        out: (Ho, Wo, D), any strides, dtype of the weights; the map is averaged to its size (adaptive pooling).
         groups: groups of each norm.
         eps: added to each variance.
     """
-    height = out.shape[0]
+    height, width = image.shape[1:]
     padding = conv_weight.shape[-1] // 2
-    rows = _band_rows(out)
+    rows = _band_rows(height, width * len(conv_weight) * out.element_size())
     padded = F.pad(image[None], (padding,) * 4, mode="reflect") if padding else image[None]
     conv_weight = conv_weight.contiguous(memory_format=torch.channels_last)
     moments = _Moments()
@@ -60,15 +60,33 @@ def conv_stack(
         moments.add(bands[-1])
     for step in steps:
         moments = _norm_act_conv_(bands, step, *moments.affine(step.norm_weight, step.norm_bias, groups, eps))
-    for index, band in enumerate(bands):
-        out[index * rows : index * rows + len(band)] = band
+    if (height, width) == out.shape[:2]:
+        for index, band in enumerate(bands):
+            out[index * rows : index * rows + len(band)] = band
+    else:
+        _average(bands, rows, out)
 
 
-def _band_rows(x: Tensor) -> int:
-    height, width, channels = x.shape
-    budget = _BAND_BYTES * torch.get_num_threads() // x.element_size()
-    bands = max(1, round(height * width * channels / budget))
-    return max(1, -(-height // bands))
+def _band_rows(height: int, row_bytes: int) -> int:
+    bands = max(1, round(height * row_bytes / (_BAND_BYTES * torch.get_num_threads())))
+    return -(-height // bands)
+
+
+def _average(bands: list[Tensor], rows: int, out: Tensor) -> None:
+    """Adaptive average pooling of a map in bands of `rows` rows to (Ho, Wo, D), without joining the bands."""
+    height = sum(len(band) for band in bands)
+    for first in range(0, len(out), rows):
+        chunk = out[first : first + rows]
+        means = []
+        for row in range(first, first + len(chunk)):
+            start, stop = row * height // len(out), -(-(row + 1) * height // len(out))
+            parts = [
+                bands[index][max(start - index * rows, 0) : stop - index * rows]
+                for index in range(start // rows, (stop - 1) // rows + 1)
+            ]
+            means.append((torch.cat(parts) if len(parts) > 1 else parts[0]).mean(0))
+        pooled = F.adaptive_avg_pool2d(torch.stack(means).permute(2, 0, 1)[None], (len(chunk), chunk.shape[1]))
+        chunk.copy_(pooled[0].permute(1, 2, 0))
 
 
 def _conv(band: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

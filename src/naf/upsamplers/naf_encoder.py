@@ -46,7 +46,7 @@ class Branch(nn.Sequential):
         return x
 
     def into(self, image: Tensor, out: Tensor) -> None:
-        """The same for one image (3, H, W), written to `out` (H, W, channels) band by band, without autograd."""
+        """The same for one image (3, H, W), averaged to `out` (Ho, Wo, channels), band by band, without autograd."""
         weight, bias, steps = self._layers(out.dtype)
         conv_stack(image.to(out.dtype), weight, bias, steps, out, groups=_GROUPS, eps=_EPS)
 
@@ -97,12 +97,7 @@ class ImageEncoder(nn.Module):
         guidance = torch.empty(len(image), *output_size, self.dim, dtype=dtype)
         for branch, half in zip(branches, guidance.chunk(2, dim=-1), strict=True):
             for sample, out in zip(image, half, strict=True):
-                if sample.shape[1:] == output_size:
-                    branch.into(sample, out)
-                else:
-                    full = torch.empty(*sample.shape[1:], self.dim // 2, dtype=dtype)
-                    branch.into(sample, full)
-                    out.copy_(pool(full.permute(2, 0, 1)[None], output_size)[0].permute(1, 2, 0))
+                branch.into(sample, out)
         return guidance
 
     def _needs_graph(self, image: Tensor) -> bool:
