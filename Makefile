@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements/constraints.txt
+# PIP_CONSTRAINT also reaches the build environment, --constraint would not.
+PIP := PIP_CONSTRAINT=requirements/constraints.txt $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SETUP := pyproject.toml requirements/constraints.txt
 
 .PHONY: help demo test check fix install clean

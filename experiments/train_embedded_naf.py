@@ -142,7 +142,8 @@ def main() -> None:
             temporary.rename(args.out)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     card = {
-        "command": f"train_embedded_naf.py --steps {args.steps} --batch {args.batch} --lr {args.lr} --seed {args.seed}",
+        "command": "python experiments/train_embedded_naf.py --data DATA "
+        f"--steps {args.steps} --batch {args.batch} --lr {args.lr} --seed {args.seed}",
         "commit": commit,
         "backbone": "SqueezeNet 1.0 (ImageNet), fire8, stride 8",
         "data": f"{len(train)} ImageNet images, crops of 256 x 256",

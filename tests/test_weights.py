@@ -284,7 +284,9 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def server(request, hub):
+def server(request, hub, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     handler = getattr(request, "param", Serve)
     with Server(handler) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})

@@ -43,7 +43,7 @@ def upsample_photo(
     *,
     dtype: torch.dtype = torch.float32,
     keep_features: bool = True,
-    on_progress: Callable[[float], object] = float,
+    on_progress: Callable[[float], object] = lambda _: None,
 ) -> Upsampled:
     """Run a backbone on a photo and upsample its features.
 
@@ -64,9 +64,7 @@ def upsample_photo(
     coarse = backbone.extract(image)
     on_progress(0.1)
     kept = torch.empty((), dtype=dtype).element_size() * coarse.features.shape[1] if keep_features else 3 * 4
-    # The guidance, and one branch's map at the image's size while it is made.
-    pixels = min(image.shape[2] * image.shape[3], 16 * min(size) ** 2)
-    check_memory(size, kept + 4 * upsampler.guidance_channels, 2 * upsampler.guidance_channels * pixels)
+    check_memory(size, kept * size[0] * size[1] + upsampler.memory(coarse.image_size, size), image.device)
     colors = PCAColors.fit(coarse.features)
     guidance = upsampler.encode(normalize(image), size, coarse.grid)
     on_progress(0.4)
@@ -78,19 +76,18 @@ def upsample_photo(
     return Upsampled(coarse, features, colors, picture)
 
 
-def check_memory(output_size: tuple[int, int], bytes_per_pixel: int, more: int = 0) -> None:
+def check_memory(output_size: tuple[int, int], needed: int, device: torch.device) -> None:
     """Refuse an output that needs more memory than is free, where the system tells how much that is.
 
     Args:
-        output_size: (Ho, Wo).
-        bytes_per_pixel: what features and guidance keep of each output pixel.
-        more: bytes needed besides.
+        output_size: (Ho, Wo), for the message.
+        needed: bytes, on the device.
+        device: where.
 
     Raises:
         ValueError: says how much it would need and what to do.
     """
-    needed = output_size[0] * output_size[1] * bytes_per_pixel + more
-    free = _available_bytes()
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available_bytes()
     if free is not None and needed > free:
         raise ValueError(
             f"an output of {output_size[0]}x{output_size[1]} needs {needed / 2**30:.1f} GiB, "

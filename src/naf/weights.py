@@ -111,6 +111,8 @@ def load_checkpoint(upsampler: nn.Module, source: str | Path | Mapping[str, Tens
             unexpected or of another shape; lists all of them, and the upsampler stays as it was.
     """
     state = source if isinstance(source, Mapping) else read_state(source)
+    if not isinstance(source, Mapping | str | Path):
+        raise WeightsError(f"weights are a {type(source).__name__}, expected a path, a state dict or a known word")
     what = "state dict" if isinstance(source, Mapping) else f"checkpoint {source}"
     foreign = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if foreign:
@@ -118,8 +120,7 @@ def load_checkpoint(upsampler: nn.Module, source: str | Path | Mapping[str, Tens
     faults = _misfits(upsampler, state)
     if faults:
         raise WeightsError(f"{what} does not fit {type(upsampler).__name__}:\n  " + "\n  ".join(faults))
-    computed = {key: upsampler.state_dict()[key] for key in getattr(upsampler, "computed_buffers", ())}
-    upsampler.load_state_dict({**state, **computed}, strict=True)
+    upsampler.load_state_dict(state, strict=True)
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -130,7 +131,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"checkpoint {path}: no such file")
+        raise WeightsError(f"checkpoint {path}: no such file (words that stand for weights: auto, embedded, official)")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)

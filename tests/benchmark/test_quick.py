@@ -19,5 +19,5 @@ def test_memory_of_a_block_is_seen():
     with measure() as usage:
         block = torch.ones(64 << 18)  # 64 MiB
         block += 1
-    assert usage.peak_mib > 64
+    assert 60 < usage.above_mib < 200
     assert usage.seconds > 0

@@ -6,12 +6,14 @@ import torch
 from naf.cli import inputs
 
 
-def test_folders_globs_and_files_are_found_once_each(tmp_path):
+def test_folders_globs_and_files_are_found_once_each(tmp_path, monkeypatch):
     for name in ("b.jpg", "a.PNG", "notes.txt"):
         (tmp_path / name).touch()
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "c.png").touch()
-    found = inputs.find_photos([str(tmp_path), str(tmp_path / "**/*.png"), str(tmp_path / "b.jpg"), "missing.png"])
+    (tmp_path / "folder.jpg").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = inputs.find_photos([str(tmp_path), str(tmp_path / "**/*.png"), "b.jpg", "missing.png"])
     assert [path.name for path in found] == ["a.PNG", "b.jpg", "c.png", "missing.png"]
 
 

@@ -17,12 +17,15 @@ import naf
 from naf.visualization import PCAColors
 from naf.visualization.pca import to_image
 
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "TERM": "dumb"}
+# No network and no cached weights: every machine takes the embedded backbone.
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent", "TERM": "dumb"}
+ENVIRONMENT.pop("HF_HUB_CACHE", None)
 
 
-def run(*arguments, cwd, status=0):
+def run(*arguments, cwd, status=0, **environment):
     command = [sys.executable, "-c", "from naf.cli import main; main()", *map(str, arguments)]
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    environment = {**ENVIRONMENT, **environment}
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == status, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     return result
@@ -94,6 +97,26 @@ def test_one_bad_file_does_not_stop_the_rest(tmp_path, photo):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["c_good.png", "c_good.safetensors"]
 
 
+def test_a_missing_result_is_added_and_the_other_kept(tmp_path, photo):
+    run("upsample", photo, "-b", "hog", "--save", "none", cwd=tmp_path)
+    (tmp_path / "out/cat.png").write_bytes(b"mine")
+    result = run("upsample", photo, "-b", "hog", cwd=tmp_path)
+    assert "→ out/cat.safetensors (out/cat.png was there and is kept)" in result.stdout
+    assert (tmp_path / "out/cat.png").read_bytes() == b"mine"
+
+
+def test_a_terminal_that_knows_ascii_only_is_no_obstacle(tmp_path, photo):
+    (tmp_path / "dog.png").write_bytes(photo.read_bytes())
+    run("upsample", photo, "dog.png", "-b", "hog", cwd=tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_a_photo_of_one_cell_is_upsampled_too(tmp_path):
+    Image.fromarray(data.chelsea()[:20, :20]).save(tmp_path / "tiny.png")
+    run("upsample", "tiny.png", "-b", "hog", cwd=tmp_path)
+    assert picture(tmp_path / "out/tiny.png").shape == (20, 20, 3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -102,6 +125,7 @@ def test_one_bad_file_does_not_stop_the_rest(tmp_path, photo):
         (["cat.png", "--backbone", "resnet10"], "unknown to timm"),
         (["cat.png", "--size", "12"], "expected HxW"),
         (["cat.png", "--device", "abacus"], "expected auto, cpu, cuda or mps"),
+        (["cat.png", "--device", "meta"], "expected auto, cpu, cuda or mps"),
         (["cat.png", "--dtype", "int8"], "expected float32"),
         (["cat.png", "--weights", "gone.pth"], "no such file"),
         (["cat.png", "--neighborhood", "near"], "expected one of 'official', 'cell'"),

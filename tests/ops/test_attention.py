@@ -159,7 +159,7 @@ GRADCHECK_SIZES = {
 @pytest.mark.parametrize("rule", ["official", "cell"])
 def test_one_of_the_sizes_for_gradcheck_pads_its_tiles(rule):
     _, cols = plan_tiles(make_neighborhood(*GRADCHECK_SIZES["padded"], 3, rule))
-    assert not cols.is_uniform
+    assert cols.queries.numel() > cols.bounds[-1]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

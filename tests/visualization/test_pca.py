@@ -38,6 +38,9 @@ def test_a_constant_map_is_no_reason_to_fail():
     assert PCAColors.fit(torch.ones(1, 4, 5, 5)).project(torch.ones(1, 4, 5, 5)).isfinite().all()
 
 
-def test_two_channels_are_refused():
-    with pytest.raises(ValueError, match="at least 3 channels"):
-        PCAColors.fit(torch.ones(1, 2, 5, 5))
+@pytest.mark.parametrize("shape", [(1, 2, 5, 5), (1, 16, 1, 1), (1, 16, 1, 2), (1, 1, 1, 1)])
+def test_few_channels_or_positions_leave_the_last_colours_constant(shape):
+    features = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    colors = PCAColors.fit(features).project(features)
+    assert colors.isfinite().all()
+    assert (colors[0, -1] == colors[0, -1, 0, 0]).all()

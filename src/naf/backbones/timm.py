@@ -66,9 +66,17 @@ class TimmBackbone(Backbone):
         x = image01.to(parameter.dtype)
         x = (x - channel_constants(self.mean, x)) / channel_constants(self.std, x)
         try:
-            return self._forward(x)
+            features = self._forward(x)
         except (RuntimeError, AssertionError, IndexError) as error:
             raise BackboneError(f"{self.name!r} cannot run on {tuple(x.shape[2:])} pixels: {error}") from error
+        expected = tuple(side // self.stride for side in x.shape[2:])
+        if tuple(features.shape[2:]) != expected:
+            raise BackboneError(
+                f"{self.name!r} gives a grid of {tuple(features.shape[2:])} for {tuple(x.shape[2:])} pixels, expected "
+                f"{expected} at stride {self.stride}: its cells do not tile the image, so features would be misplaced"
+            )
+        self.channels = features.shape[1]  # some models declare another number
+        return features
 
     def _forward(self, x: Tensor) -> Tensor:
         try:
@@ -130,6 +138,8 @@ def _create(name: str, pretrained: bool) -> tuple[Any, bool]:
         except TypeError:  # no ViT with this option; most of these take any size, the others say so in their config
             return timm.create_model(name, pretrained=pretrained, num_classes=0), False
     except (RuntimeError, OSError, ValueError) as error:
+        if not pretrained:
+            raise BackboneError(f"timm cannot make {name!r}: {error}") from error
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackboneError(
             f"weights of {name!r} cannot be had: {cause}. They are in no local cache; with a network connection they "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -76,6 +75,8 @@ def _status_mib(key: str) -> float | None:
 def _peak_mib() -> float:
     peak = _status_mib("VmHWM:")
     if peak is None:
+        import resource  # not on every system
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (_MIB if sys.platform == "darwin" else 1024)
     return peak
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 
 import typer
 
-from naf.backbones import BackboneError
 from naf.cli import bench, compare, demo, models, upsample
 from naf.cli.console import fail
-from naf.weights import WeightsError
 
 app = typer.Typer(
     name="naf",
@@ -28,10 +27,13 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     """Entry point: errors of the input end with one line and status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show an arrow or a name is no error
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("naf").setLevel(logging.ERROR)  # verbs print what was loaded themselves
     try:
         app()
-    except (ValueError, OSError, WeightsError, BackboneError) as error:
+    except (ValueError, OSError, RuntimeError) as error:  # WeightsError and BackboneError among them
         fail(str(error))
         sys.exit(2)

@@ -20,7 +20,7 @@ def fail(message: str) -> None:
 def progress() -> Progress:
     """A progress bar with elapsed and remaining time; vanishes where the output is no terminal."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),

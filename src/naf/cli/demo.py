@@ -16,7 +16,7 @@ from naf.benchmark.measure import measure
 from naf.cli import inputs, options
 from naf.cli.console import console, progress
 from naf.cli.load import load_backbone, load_upsampler
-from naf.cli.upsample import describe
+from naf.cli.upsample import describe, metadata
 from naf.data.features import write_features, write_picture
 from naf.data.image import read_image
 from naf.pipeline import Upsampled, upsample_photo
@@ -60,7 +60,9 @@ def demo(
                     on_progress=lambda share, done=number: bar.update(task, completed=done + share),  # type: ignore[misc]
                 )
             assert result.features is not None
-            write_features(folder / f"{name}.safetensors", result.features, {"photo": name, "backbone": network.name})
+            write_features(
+                folder / f"{name}.safetensors", result.features, metadata(f"{name}.png", result, network, method, "naf")
+            )
             write_picture(folder / f"{name}.png", _sheet(name, network.name, image, result, bilinear))
             console.print(
                 f"{name}: {describe(result, size)}, {usage.seconds:.2f} s, peak {usage.peak_mib:.0f} MiB", markup=False

@@ -21,20 +21,21 @@ def find_photos(given: Sequence[str]) -> list[Path]:
     Raises:
         ValueError: if a folder holds no image, or a glob matches nothing.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     for item in given:
         path = Path(item)
         matches = [path]
         if path.is_dir():
-            matches = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS)
+            matches = sorted(f for f in path.iterdir() if f.suffix.lower() in EXTENSIONS and not f.is_dir())
             if not matches:
                 raise ValueError(f"folder {item} holds no image (looked for {', '.join(sorted(EXTENSIONS))})")
         elif not path.exists() and glob.has_magic(item):
             matches = sorted(Path(match) for match in glob.glob(item, recursive=True) if Path(match).is_file())  # noqa: PTH207 (may be absolute)
             if not matches:
                 raise ValueError(f"pattern {item} matches no file")
-        found.update(dict.fromkeys(matches))
-    return list(found)
+        for match in matches:
+            found.setdefault(match.absolute(), match)
+    return list(found.values())
 
 
 def name_results(photos: Sequence[Path]) -> dict[Path, str]:
@@ -85,8 +86,11 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"--device is {name!r}, expected auto, cpu, cuda or mps") from None
-    if (device.type == "cuda" and not torch.cuda.is_available()) or (device.type == "mps" and not has_mps):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"--device is {name!r}, expected auto, cpu, cuda or mps")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}[device.type]
+    if (device.index or 0) >= count:
         raise ValueError(f"--device is {name!r}, but PyTorch finds no such device on this machine")
     return device
 

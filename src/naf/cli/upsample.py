@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from naf.backbones import BackboneError
 from naf.backbones.base import Backbone
 from naf.benchmark.measure import measure
 from naf.cli import inputs, options
@@ -19,6 +20,8 @@ from naf.data.image import read_image
 from naf.pipeline import Upsampled, upsample_photo
 from naf.upsamplers.base import Upsampler
 from naf.visualization.pca import to_image
+
+log = logging.getLogger("naf")
 
 
 class Save(StrEnum):
@@ -69,8 +72,10 @@ def upsample(
             picture = folder / f"{names[path]}.png"
             stored = None if save is Save.none else folder / f"{names[path]}.{save.value}"
             targets = [target for target in (stored, picture) if target is not None]
-            if not overwrite and all(target.exists() for target in targets):
-                console.print(f"{path}: skipped, {targets[0]} exists (--overwrite replaces it)", markup=False)
+            kept = [] if overwrite else [target for target in targets if target.exists()]
+            missing = [target for target in targets if target not in kept]
+            if not missing:
+                console.print(f"{path}: skipped, {kept[0]} exists (--overwrite replaces it)", markup=False)
                 bar.update(task, completed=number + 1)
                 continue
             try:
@@ -86,17 +91,18 @@ def upsample(
                         keep_features=stored is not None,
                         on_progress=lambda share, done=number: bar.update(task, completed=done + share),  # type: ignore[misc]
                     )
-                if stored is not None and result.features is not None and (overwrite or not stored.exists()):
-                    write_features(stored, result.features, _metadata(path, result, network, method, upsampler))
-                if overwrite or not picture.exists():
+                if stored in missing and result.features is not None:
+                    write_features(stored, result.features, metadata(path.name, result, network, method, upsampler))
+                if picture in missing:
                     write_picture(picture, to_image(result.picture))
-            except (ValueError, OSError, RuntimeError, BackboneError) as error:
+            except Exception as error:  # whatever is wrong with this photo, the next may be fine
                 failed += 1
+                log.debug("%s", path, exc_info=True)
                 fail(str(error) if str(path) in str(error) else f"{path}: {error}")
             else:
                 console.print(
                     f"{path}: {describe(result, goal)}, {usage.seconds:.2f} s, peak {usage.peak_mib:.0f} MiB → "
-                    f"{', '.join(map(str, targets))}",
+                    f"{', '.join(map(str, missing))}{f' ({kept[0]} was there and is kept)' if kept else ''}",
                     markup=False,
                 )
             bar.update(task, completed=number + 1)
@@ -114,10 +120,11 @@ def describe(result: Upsampled, output_size: tuple[int, int]) -> str:
     return f"{channels} channels, {h}x{w} → {ho}x{wo} ({ratio})"
 
 
-def _metadata(path: Path, result: Upsampled, backbone: Backbone, method: Upsampler, name: str) -> dict[str, object]:
+def metadata(photo: str, result: Upsampled, backbone: Backbone, method: Upsampler, name: str) -> dict[str, object]:
+    """What is stored beside features: where they come from and how they lie on the photo."""
     coarse = result.coarse
     return {
-        "photo": path.name,
+        "photo": os.fsencode(photo).decode(errors="replace"),
         "image_size": "x".join(map(str, coarse.image_size)),
         "backbone": backbone.name,
         "backbone_input_size": "x".join(map(str, coarse.input_size)),
@@ -125,5 +132,6 @@ def _metadata(path: Path, result: Upsampled, backbone: Backbone, method: Upsampl
         "grid": "x".join(map(str, coarse.grid)),
         "upsampler": name,
         "weights": method.weights_source,
+        "neighborhood": getattr(method, "neighborhood", "-"),
         "layout": "features: (channels, rows, columns)",
     }

@@ -14,6 +14,9 @@ EXTENSIONS = frozenset(
 )
 
 
+_ORIENTATION = 0x0112
+
+
 class ImageError(ValueError):
     """An image file that is missing, damaged or no image."""
 
@@ -21,12 +24,12 @@ class ImageError(ValueError):
 def read_image(path: str | Path) -> Tensor:
     """An image file as RGB.
 
-    EXIF orientation is applied, grey is repeated to three channels, transparent pixels are laid over white, 16-bit
-    values keep their depth (except 16-bit colour PNG, which Pillow reads as 8 bit), of an animation the first frame
-    is taken.
+    EXIF orientation is applied, grey is repeated to three channels, transparent pixels are laid over white. 16-bit
+    grey and 16-bit RGB TIFF keep their depth; Pillow reads other 16-bit colour (PNG, CMYK) as 8 bit. Of an animation
+    the first frame is taken.
 
     Args:
-        path: the file, in any format that Pillow reads; 16-bit colour TIFF through tifffile.
+        path: the file, in any format that Pillow reads; 16-bit RGB TIFF through tifffile.
 
     Returns:
         (3, H, W) float32, values from 0 to 1.
@@ -38,25 +41,27 @@ def read_image(path: str | Path) -> Tensor:
     if not path.is_file():
         raise ImageError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     try:
-        deep = _read_deep_tiff(path)
-        if deep is not None:
-            return torch.from_numpy(deep).permute(2, 0, 1).contiguous()
-        with Image.open(path) as image:
-            array = _to_array(ImageOps.exif_transpose(image))
+        # Opened as a file: given a path, Pillow maps grey TIFFs into memory and turns them wrongly.
+        with path.open("rb") as file, Image.open(file) as image:
+            deep = _read_deep_tiff(path, image) if image.format == "TIFF" else None
+            array = _to_array(ImageOps.exif_transpose(image)) if deep is None else deep
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: is no image that Pillow can read, whatever its name says") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, MemoryError) as error:
         raise ImageError(f"{path}: too large to be decoded safely: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # decoders fail on damaged files in every way
         raise ImageError(f"{path}: damaged or unreadable: {error}") from error
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1).contiguous()
 
 
 def _to_array(image: Image.Image) -> np.ndarray:
     """(H, W, 3) float32 from 0 to 1."""
     if image.mode.startswith("I"):  # 16-bit grey, as "I;16…" or widened to "I"
-        grey = np.asarray(image, dtype=np.float32) / 65535
-        return np.repeat(_unit(grey)[..., None], 3, axis=2)
+        values = np.asarray(image)
+        grey = _unit(values.astype(np.float32) / 65535)
+        if "transparency" in image.info:
+            grey = np.where(values == image.info["transparency"], np.float32(1), grey)
+        return np.repeat(grey[..., None], 3, axis=2)
     if image.mode == "F":
         return np.repeat(_unit(np.asarray(image, dtype=np.float32))[..., None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -65,20 +70,45 @@ def _to_array(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
 
 
-def _read_deep_tiff(path: Path) -> np.ndarray | None:
-    """A TIFF of 16 or 32 bits a channel and three or four channels, which Pillow would cut to 8; else None."""
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return None
+def _read_deep_tiff(path: Path, header: Image.Image) -> np.ndarray | None:
+    """An RGB TIFF of 16 or 32 bits a channel, which Pillow would cut to 8; None for every other.
+
+    Pillow has read the header, so its limit on the number of pixels has been applied.
+    """
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as file:
-            page = file.pages[0]
-            is_deep = page.dtype in (np.uint16, np.uint32) and page.ndim == 3 and page.shape[2] in (3, 4)
-            array = page.asarray() if is_deep else None
-    except tifffile.TiffFileError:
-        return None  # Pillow says what is wrong
-    return None if array is None else _unit(array[..., :3].astype(np.float32) / np.iinfo(array.dtype).max)
+            page = file.pages.first
+            samples = page.samplesperpixel
+            if page.dtype not in (np.uint16, np.uint32) or page.photometric != 2 or samples not in (3, 4):  # 2: RGB
+                return None
+            array = page.asarray()
+            if page.planarconfig == 2:  # channel by channel
+                array = np.moveaxis(array, 0, -1)
+            is_alpha = samples == 4 and tuple(page.extrasamples)[:1] in ((1,), (2,))
+            is_premultiplied = is_alpha and page.extrasamples[0] == 1
+    except ValueError as error:
+        if "imagecodecs" in str(error):
+            raise ValueError("16-bit TIFF with this compression needs `pip install imagecodecs`") from error
+        raise
+    values = array.astype(np.float32) / np.iinfo(array.dtype).max
+    rgb = values[..., :3]
+    if is_alpha:
+        alpha = values[..., 3:]
+        rgb = rgb * (1 if is_premultiplied else alpha) + (1 - alpha)
+    return _turn(np.clip(rgb, 0, 1), header.getexif().get(_ORIENTATION, 1))
+
+
+def _turn(array: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, C) as the EXIF orientation says it is to be seen."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array
 
 
 def _unit(array: np.ndarray) -> np.ndarray:

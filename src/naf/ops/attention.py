@@ -50,6 +50,9 @@ def neighborhood_attention(
     if backend not in get_args(Backend):
         raise ValueError(f"backend is {backend!r}, expected one of {', '.join(map(repr, get_args(Backend)))}")
     with torch.autocast(q.device.type, enabled=False):
+        if torch.is_grad_enabled():
+            # Features of an earlier inference_mode block cannot be saved for a backward pass; their copies can.
+            q, k, v = (x.clone() if x.is_inference() else x for x in (q, k, v))
         if backend == "reference":
             return _reference(q, k, v, neighborhood, scale)
         return _Blocked.apply(q, k, v, neighborhood, scale)  # type: ignore[no-any-return]
@@ -113,8 +116,10 @@ def _check(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood) -> None:
         "v": (v, (batch, heads, h, w, v.shape[-1])),
     }
     for name, (tensor, shape) in expected.items():
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected (B, n, rows, cols, dim) = {shape}")
+        if tuple(tensor.shape) != shape or 0 in shape:
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}, expected (B, n, rows, cols, dim) = {shape}, none 0"
+            )
 
 
 def _compute_dtype(*tensors: Tensor) -> torch.dtype:
@@ -170,7 +175,7 @@ class _Blocked(torch.autograd.Function):
         out = torch.empty(batch, height, width, heads, v.shape[-1], dtype=v.dtype, device=v.device)
         out = out.permute(0, 3, 1, 2, 4)
         dtype = _compute_dtype(q, k, v)
-        for tile in _tiles(q, neighborhood, ctx.may_merge):
+        for tile in _tiles(q, neighborhood, dtype, ctx.may_merge):
             weights = tile.weights(tile.queries(q).to(dtype), tile.cells(k).to(dtype), scale)
             tile.write(out, weights @ tile.cells(v).to(dtype))
         return out
@@ -184,7 +189,7 @@ class _Blocked(torch.autograd.Function):
         grad_q = torch.empty_like(q) if need_q else None
         grad_k = torch.zeros(k.shape, dtype=dtype, device=k.device) if need_k else None
         grad_v = torch.zeros(v.shape, dtype=dtype, device=v.device) if need_v else None
-        for tile in _tiles(q, ctx.neighborhood, ctx.may_merge):
+        for tile in _tiles(q, ctx.neighborhood, dtype, ctx.may_merge):
             queries, keys = tile.queries(q).to(dtype), tile.cells(k).to(dtype)
             weights = tile.weights(queries, keys, ctx.scale)
             grad = tile.queries(grad_out, pad_with_zeros=True).to(dtype)
@@ -207,21 +212,23 @@ class _Blocked(torch.autograd.Function):
         )
 
 
-def _tiles(q: Tensor, neighborhood: Neighborhood, may_merge: bool) -> Iterator[_Tile]:
+def _tiles(q: Tensor, neighborhood: Neighborhood, dtype: torch.dtype, may_merge: bool) -> Iterator[_Tile]:
     """One row tile times as many column tiles as fit the limit, in raster order."""
     rows, cols = plan_tiles(neighborhood, may_merge=may_merge)
     keys = rows.keys.shape[1] * cols.keys.shape[1]
     scores = q.shape[0] * q.shape[1] * rows.queries.shape[1] * cols.queries.shape[1] * keys
     step = max(1, (_CPU_ELEMENTS if q.device.type == "cpu" else _DEVICE_ELEMENTS) // scores)
+    like = torch.empty((), dtype=dtype, device=q.device)
     for row in range(len(rows.keys)):
         for first in range(0, len(cols.keys), step):
-            yield _Tile(rows, cols, row, first, min(first + step, len(cols.keys)), q.device)
+            yield _Tile(rows, cols, row, first, min(first + step, len(cols.keys)), like)
 
 
 class _Tile:
     """A row tile times T column tiles: T dense attentions of P pixels and U cells, for every image and head."""
 
-    def __init__(self, rows: AxisTiles, cols: AxisTiles, row: int, first: int, last: int, device: torch.device) -> None:
+    def __init__(self, rows: AxisTiles, cols: AxisTiles, row: int, first: int, last: int, like: Tensor) -> None:
+        device = like.device
         self.top, self.bottom = rows.bounds[row], rows.bounds[row + 1]
         self.left, self.right = cols.bounds[first], cols.bounds[last]
         self.tiles, self.height, self.width = last - first, self.bottom - self.top, cols.queries.shape[1]
@@ -231,7 +238,10 @@ class _Tile:
         if self.right - self.left != self.tiles * self.width:
             self.positions = cols.queries[first:last].flatten().to(device)
             self.padding = cols.position_index(first, last).to(device)
-        self.log_count = _joint_log_count(rows, cols, row, first, last, self.height, device)
+        self.log_count = _joint_log_count(rows, cols, row, first, last, self.height)
+        if self.log_count is not None:
+            # Cast first: not every device knows float64.
+            self.log_count = self.log_count.to(like.dtype).to(device)
 
     def queries(self, x: Tensor, *, pad_with_zeros: bool = False) -> Tensor:
         """The pixels of (B, n, Ho, Wo, d) as (B*n*T, P, d)."""
@@ -283,7 +293,12 @@ class _Tile:
 
 
 def _joint_log_count(
-    rows: AxisTiles, cols: AxisTiles, row: int, first: int, last: int, height: int, device: torch.device
+    rows: AxisTiles,
+    cols: AxisTiles,
+    row: int,
+    first: int,
+    last: int,
+    height: int,
 ) -> Tensor | None:
     """Logarithm of the use counts of a step's cells, (T, P, U), or None where each is used once."""
     if rows.log_count is None and cols.log_count is None:
@@ -293,4 +308,4 @@ def _joint_log_count(
     joint = row_count[:, :, None, :, None] + col_count[:, None, :, None, :]  # (T, rows, cols, key rows, key cols)
     tiles, width = last - first, cols.queries.shape[1]
     joint = joint.expand(tiles, height, width, rows.keys.shape[1], cols.keys.shape[1])
-    return joint.reshape(tiles, height * width, -1).to(device)
+    return joint.reshape(tiles, height * width, -1)

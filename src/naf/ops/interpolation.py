@@ -6,12 +6,13 @@ Half-pixel centres throughout (align_corners False): output position i reads at 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from naf.ops.tables import cached_table
 
 Mode = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 _CUBIC = -0.75  # PyTorch's coefficient
@@ -39,7 +40,7 @@ def nearest_cells(fine: int, coarse: int) -> Tensor:
     return F.interpolate(ramp, size=(fine, 1), mode="nearest-exact")[0, 0, :, 0].long()
 
 
-@lru_cache(maxsize=64)
+@cached_table(maxsize=64)
 def axis_taps(mode: Mode, fine: int, coarse: int) -> Taps:
     """Taps of an interpolation along one axis, up or down; on the CPU, shared between calls.
 
@@ -90,9 +91,16 @@ def interpolate_axis(x: Tensor, taps: Taps, dim: int) -> Tensor:
         x with `fine` positions along `dim`; float32 for half-precision input.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
-    shape = [-1 if axis == dim % x.ndim else 1 for axis in range(x.ndim)]
-    cells, weight = taps.cells.to(x.device), taps.weight.to(x.device, dtype)
-    out = x.index_select(dim, cells[:, 0]).to(dtype) * weight[:, 0].view(shape)
-    for tap in range(1, cells.shape[1]):
-        out = out + x.index_select(dim, cells[:, tap]).to(dtype) * weight[:, tap].view(shape)
-    return out
+    taps = Taps(taps.cells.to(x.device), taps.weight.to(dtype).to(x.device))
+    if taps.cells.shape[1] == 1:
+        return x.index_select(dim, taps.cells[:, 0]).to(dtype)
+    if torch.compiler.is_compiling() or x.isfinite().all():
+        # Coarse axes are short: one product with a dense (fine, coarse) matrix beats gathering tap by tap.
+        matrix = taps.weight.new_zeros(len(taps.cells), x.shape[dim]).scatter_add_(1, taps.cells, taps.weight)
+        product: Tensor = torch.tensordot(x.to(dtype), matrix, dims=([dim], [1]))
+        return torch.movedim(product, -1, dim)
+    # 0 * NaN is NaN: only the taps may be multiplied.
+    weight = taps.weight.view([-1, taps.cells.shape[1]] + [1] * (x.ndim - 1 - dim % x.ndim))
+    gathered = x.to(dtype).index_select(dim, taps.cells.flatten()).unflatten(dim, tuple(taps.cells.shape))
+    summed: Tensor = (gathered * weight).sum(dim % x.ndim + 1)
+    return summed

@@ -7,13 +7,13 @@ column. Two integer tables describe it, and everything else (attention, bands, s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from naf.ops.interpolation import nearest_cells
+from naf.ops.tables import cached_table
 
 Rule = Literal["official", "cell"]
 
@@ -44,6 +44,8 @@ class Neighborhood:
 
     def band(self, start: int, stop: int) -> Neighborhood:
         """The same neighborhoods for output rows start … stop - 1 only."""
+        if (start, stop) == (0, len(self.rows)):
+            return self
         return Neighborhood(self.grid, self.rows[start:stop], self.cols)
 
 
@@ -65,7 +67,7 @@ def make_neighborhood(
     return Neighborhood(grid, axis_table(ho, h, kernel_size, rule), axis_table(wo, w, kernel_size, rule))
 
 
-@lru_cache(maxsize=64)
+@cached_table(maxsize=64)
 def axis_table(fine: int, coarse: int, kernel_size: int, rule: Rule = "official") -> Tensor:
     """Coarse positions that each fine position attends to, along one axis.
 

@@ -61,9 +61,9 @@ def rotate(x: Tensor, row_angles: Tensor, col_angles: Tensor, *, heads: int) -> 
     cos, sin = angles.cos()[:, :, None], angles.sin()[:, :, None]
     pairs = x.unflatten(-1, (heads, 2, 2 * quarter))  # (B, H, W, heads, 2, D/2)
     first, second = pairs.unbind(-2)
-    out = torch.empty(pairs.shape, dtype=torch.promote_types(x.dtype, cos.dtype), device=x.device)
-    if torch.is_grad_enabled() and (x.requires_grad or angles.requires_grad):
+    if torch.is_grad_enabled():
         return torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-2).flatten(-3)
+    out = torch.empty(pairs.shape, dtype=torch.promote_types(x.dtype, cos.dtype), device=x.device)
     torch.mul(first, cos, out=out[..., 0, :]).addcmul_(second, sin, value=-1)
     torch.mul(second, cos, out=out[..., 1, :]).addcmul_(first, sin)
     return out.flatten(-3)

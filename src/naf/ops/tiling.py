@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from naf.ops.neighborhood import Neighborhood
+from naf.ops.tables import cached_table
 
 _MERGES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 _LONGEST = 32  # positions along one axis of a merged tile
@@ -37,11 +38,6 @@ class AxisTiles:
     queries: Tensor
     keys: Tensor
     log_count: Tensor | None
-
-    @cached_property
-    def is_uniform(self) -> bool:
-        """Whether all tiles are full, so that a plain reshape cuts the axis into them."""
-        return self.queries.numel() == self.bounds[-1]
 
     def position_index(self, first: int, last: int) -> Tensor:
         """Where the positions of tiles first … last - 1 lie in their flattened `queries`."""
@@ -113,7 +109,7 @@ class _Candidate:
         return AxisTiles(tuple(self.bounds.tolist()), queries, keys, log_count)
 
 
-@lru_cache(maxsize=8)  # by identity: column tables are shared by all bands of an output
+@cached_table(maxsize=8)  # by identity: column tables are shared by all bands of an output
 def _candidates(table: Tensor) -> list[_Candidate]:
     positions = len(table)
     coarse = int(table.max()) + 1

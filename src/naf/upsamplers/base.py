@@ -66,22 +66,27 @@ class Guidance(ABC):
             bias: (K,) or None.
 
         Returns:
-            (B, K, Ho, Wo), dtype of the features, to which the head is cast: equal to the head applied to
-            `upsample(features)`, up to rounding.
+            (B, K, Ho, Wo), dtype of the features: equal to the head applied to `upsample(features)`, up to rounding,
+            which is that of float32 or better.
 
         Raises:
             ValueError: if features, weight and bias do not fit each other.
         """
         self._check_features(features)
         channels = features.shape[1]
+        if not isinstance(weight, Tensor):
+            raise TypeError(f"weight is a {type(weight).__name__}, expected a torch.Tensor of shape (K, {channels})")
         if weight.ndim == 4 and weight.shape[2:] == (1, 1):
             weight = weight[:, :, 0, 0]
-        if weight.ndim != 2 or weight.shape[1] != channels:
+        if weight.ndim != 2 or weight.shape[1] != channels or not len(weight):
             raise ValueError(f"weight has shape {tuple(weight.shape)}, expected (K, {channels}): one column a channel")
         if bias is not None and bias.shape != weight.shape[:1]:
             raise ValueError(f"bias has shape {tuple(bias.shape)}, expected ({weight.shape[0]},)")
-        weight, bias = weight.to(features.dtype), None if bias is None else bias.to(features.dtype)
-        return self._upsample_linear(features, weight, bias)
+        # In float32 or better throughout: projections of half-precision features may overflow before they are summed.
+        dtype = torch.promote_types(features.dtype, torch.float32)
+        head = weight.to(dtype), None if bias is None else bias.to(dtype)
+        with torch.autocast(features.device.type, enabled=False):
+            return self._upsample_linear(features.to(dtype), *head).to(features.dtype)
 
     def iter_rows(self, features: Tensor, rows: int = 256) -> Iterator[tuple[slice, Tensor]]:
         """The output in bands of rows, top to bottom: bounded memory at any size.
@@ -118,8 +123,8 @@ class Guidance(ABC):
             ValueError: if the positions lie outside or differ in number.
         """
         self._check_features(features)
-        row = self._positions("rows", rows, self.output_size[0], features.device)
-        col = self._positions("cols", cols, self.output_size[1], features.device)
+        row = self._positions("rows", rows, self.output_size[0])
+        col = self._positions("cols", cols, self.output_size[1])
         if len(row) != len(col):
             raise ValueError(f"rows has {len(row)} positions and cols {len(col)}, expected as many")
         top, left = row.floor(), col.floor()
@@ -133,7 +138,7 @@ class Guidance(ABC):
         )
         share = torch.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right])
         dtype = torch.promote_types(features.dtype, torch.float32)
-        weighted: Tensor = corners.to(dtype).unflatten(2, (4, -1)) * share.to(dtype)  # (B, C, 4, N)
+        weighted: Tensor = corners.to(dtype).unflatten(2, (4, -1)) * share.to(dtype).to(features.device)
         return weighted.sum(2).to(features.dtype)
 
     def attention(self, row: int, col: int) -> Attention:
@@ -182,16 +187,16 @@ class Guidance(ABC):
             raise ValueError(f"features have grid {tuple(features.shape[2:])}, the guidance was made for {self.grid}")
 
     @staticmethod
-    def _positions(name: str, value: Positions, size: int, device: torch.device) -> Tensor:
+    def _positions(name: str, value: Positions, size: int) -> Tensor:
         try:
-            position = torch.as_tensor(value, dtype=torch.float64, device=device)
+            position = torch.as_tensor(value, dtype=torch.float64, device="cpu")
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(f"{name} is {value!r}, expected N numbers") from None
         if position.ndim != 1:
             raise ValueError(f"{name} has shape {tuple(position.shape)}, expected one dimension of N positions")
         if not ((position >= -0.5) & (position <= size - 0.5)).all():
             raise ValueError(f"{name} holds positions outside -0.5 … {size - 0.5}, the edges of the output")
-        return position.clamp(0, size - 1)
+        return position.clamp(0, size - 1)  # on the CPU: not every device knows float64
 
 
 class Upsampler(nn.Module, ABC):
@@ -204,8 +209,6 @@ class Upsampler(nn.Module, ABC):
     """Channels of the image, None for any."""
     weights_source: str = "none needed"
     """In words, what `naf.create` loaded."""
-    guidance_channels: int = 0
-    """Float32 values that the guidance keeps of each output pixel."""
     computed_buffers: ClassVar[tuple[str, ...]] = ()
     """Entries of the state dict that follow from the configuration; a checkpoint must agree with them."""
     uses_image: ClassVar[bool] = True
@@ -254,6 +257,11 @@ class Upsampler(nn.Module, ABC):
             if self.uses_image:
                 check_finite("image", image)
         return self._encode(image, size, grid)
+
+    def memory(self, image_size: tuple[int, int], output_size: tuple[int, int]) -> int:
+        """Bytes that encoding an image takes on the CPU, about; 0 where next to nothing."""
+        del image_size, output_size
+        return 0
 
     def _guidance(self, image: Tensor | None, features: Tensor, output_size: Sequence[int]) -> Guidance:
         """Check image and features against each other and encode."""

@@ -46,7 +46,7 @@ class InterpolationGuidance(Guidance):
         col_index, col_weight = (table.to(cols.device)[cols] for table in self.cols)
         cells = features[:, :, row_index[:, :, None], col_index[:, None, :]]  # (B, C, N, taps, taps)
         dtype = torch.promote_types(features.dtype, torch.float32)
-        weight = (row_weight[:, :, None] * col_weight[:, None, :]).to(dtype)
+        weight = (row_weight[:, :, None] * col_weight[:, None, :]).to(dtype).to(features.device)
         return (cells.to(dtype) * weight).sum((3, 4)).to(features.dtype)
 
     def _attention(self, row: int, col: int) -> Attention:

@@ -47,7 +47,7 @@ class NeighborhoodGuidance(Guidance):
 
     def _check_features(self, features: Tensor) -> None:
         super()._check_features(features)
-        _check_heads(features, self.heads)
+        _check_heads(features, self.heads, self.heads * self.queries.shape[-1])
         if features.device != self.queries.device:
             raise ValueError(f"features are on {features.device}, the guidance on {self.queries.device}")
 
@@ -80,11 +80,11 @@ class NeighborhoodGuidance(Guidance):
             yield band, _merge_heads(self._attend(values, band.start, band.stop))
 
     def _at_pixels(self, features: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        tables = self.neighborhood.rows.to(rows.device), self.neighborhood.cols.to(cols.device)
         values, parts = self._values(features), []
         for row, col in zip(rows.split(4096), cols.split(4096), strict=True):
             queries = self.queries[:, :, row, col]  # (B, n, N, d)
-            points = attend_points(queries, self.keys, values, tables[0][row], tables[1][col], scale=self.scale)
+            cells = (table.to(self.keys.device) for table in (self.neighborhood.rows[row], self.neighborhood.cols[col]))
+            points = attend_points(queries, self.keys, values, *cells, scale=self.scale)
             parts.append(points.permute(0, 1, 3, 2).flatten(1, 2))  # (B, C, N)
         return torch.cat(parts, dim=2) if parts else features.new_empty(*features.shape[:2], 0)
 
@@ -160,11 +160,10 @@ class NAF(Upsampler):
         self.neighborhood: Rule = neighborhood
         self.backend: Backend = backend
         self.image_channels = 3 if use_encoder else dim
-        self.guidance_channels = dim
         self.image_encoder = ImageEncoder(dim, img_layers, heads_rope, rope_base)
 
     def forward(  # type: ignore[override]
-        self, image: Tensor, features: Tensor, output_size: Sequence[int], *, return_weights: bool = False
+        self, image: Tensor, features: Tensor, output_size: Sequence[int], return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Upsample features; see :meth:`Upsampler.forward`.
 
@@ -181,9 +180,14 @@ class NAF(Upsampler):
         out = guidance.upsample(features)
         return (out, guidance.scores()) if return_weights else out
 
+    def memory(self, image_size: tuple[int, int], output_size: tuple[int, int]) -> int:
+        """The guidance, and one branch's map at the size of the (reduced) image with what its making needs."""
+        pixels = math.prod(_reduced_size(image_size, output_size))
+        return 4 * self.dim * math.prod(output_size) + 2 * self.dim * pixels + (64 << 20)
+
     def _guidance(self, image: Tensor | None, features: Tensor, output_size: Sequence[int]) -> NeighborhoodGuidance:
         check_map("features", features)
-        _check_heads(features, self.heads_attn)  # before the image is encoded for nothing
+        _check_heads(features, self.heads_attn, self.dim)  # before the image is encoded for nothing
         guidance = super()._guidance(image, features, output_size)
         assert isinstance(guidance, NeighborhoodGuidance)
         return guidance
@@ -229,11 +233,11 @@ class NAF(Upsampler):
         return guidance
 
 
-def _check_heads(features: Tensor, heads: int) -> None:
+def _check_heads(features: Tensor, heads: int, dim: int) -> None:
     channels = features.shape[1]
     if channels % heads:
         full = -(-channels // heads) * heads
-        divisors = " or ".join(str(n) for n in range(1, heads) if channels % n == 0)
+        divisors = " or ".join(str(n) for n in range(1, heads) if channels % n == 0 and dim % n == 0)
         raise ValueError(
             f"features have {channels} channels, which heads_attn={heads} does not divide: pad them with zeros to "
             f"{full} channels and drop the last {full - channels} of the output, or create the upsampler with "
@@ -242,15 +246,21 @@ def _check_heads(features: Tensor, heads: int) -> None:
 
 
 def _reduce(image: Tensor, output_size: tuple[int, int]) -> Tensor:
-    """The official pre-reduction of an image over four times the output on an axis: bilinear, no antialiasing.
+    size = _reduced_size((image.shape[2], image.shape[3]), output_size)
+    if size == image.shape[2:]:
+        return image
+    return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+
+
+def _reduced_size(image_size: tuple[int, int], output_size: tuple[int, int]) -> tuple[int, int]:
+    """The official pre-reduction of an image over four times the output on an axis, bilinear without antialiasing.
 
     Four times the smaller output side bounds both axes.
     """
-    height, width = image.shape[2:]
+    (height, width), bound = image_size, 4 * min(output_size)
     if height <= 4 * output_size[0] and width <= 4 * output_size[1]:
-        return image
-    bound = 4 * min(output_size)
-    return F.interpolate(image, size=(min(height, bound), min(width, bound)), mode="bilinear", align_corners=False)
+        return image_size
+    return min(height, bound), min(width, bound)
 
 
 def _check_config(

@@ -66,6 +66,11 @@ class Rope(nn.Module):
         super().__init__()
         self.register_buffer("periods", rope_periods(head_dim, base))
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        # Likewise the periods of a half-precision checkpoint: this buffer follows from the configuration.
+        own = {**state_dict, f"{prefix}periods": self.periods} if f"{prefix}periods" in state_dict else state_dict
+        super()._load_from_state_dict(own, prefix, *args)
+
     def _apply(self, fn: Any, recurse: bool = True) -> Rope:
         # Periods stay float32 in a half-precision module: rounded, they would bend the waves.
         periods = self.periods
@@ -94,7 +99,7 @@ class ImageEncoder(nn.Module):
         branches = (self.encoder, self.sem_encoder)
         if self._needs_graph(image):
             return torch.cat([pool(b(image, dtype), output_size) for b in branches], dim=1).permute(0, 2, 3, 1)
-        guidance = torch.empty(len(image), *output_size, self.dim, dtype=dtype)
+        guidance = torch.empty(len(image), *output_size, self.dim, dtype=dtype, device=image.device)
         for branch, half in zip(branches, guidance.chunk(2, dim=-1), strict=True):
             for sample, out in zip(image, half, strict=True):
                 branch.into(sample, out)

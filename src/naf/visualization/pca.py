@@ -32,28 +32,22 @@ class PCAColors:
         """The basis of a feature map.
 
         Args:
-            features: (B, C, h, w), C at least 3. At most 4096 positions, evenly spread, are used.
+            features: (B, C, h, w). At most 4096 positions, evenly spread, are used.
 
         Returns:
             A basis in which the middle 98 % of each component cover 0 … 1. Signs are fixed: the largest coefficient
-            of a direction is positive.
-
-        Raises:
-            ValueError: for fewer than 3 channels or positions.
+            of a direction is positive. With fewer than 3 channels or positions the last colours are constant.
         """
         vectors = features.detach().float().movedim(1, -1).flatten(0, -2)  # (positions, C)
-        if min(vectors.shape) < 3:
-            raise ValueError(
-                f"features have shape {tuple(features.shape)}, expected at least 3 channels and 3 positions"
-            )
         vectors = vectors[:: -(-len(vectors) // _SAMPLES)]
         mean = vectors.mean(0)
         directions = torch.linalg.svd(vectors - mean, full_matrices=False).Vh[:3]
+        directions = F.pad(directions, (0, 0, 0, 3 - len(directions)))
         peak = directions.gather(1, directions.abs().argmax(1, keepdim=True))
         directions = directions * peak.sign()
         components = (vectors - mean) @ directions.T
         low, high = (torch.quantile(components, q, dim=0) for q in (0.01, 0.99))
-        span = (high - low).clamp(min=1e-12)
+        span = torch.where(high - low > 1e-12, high - low, torch.inf)  # no spread: a constant colour
         weight = directions / span[:, None]
         return cls(weight, -(weight @ mean) - low / span)
 
