@@ -485,3 +485,9 @@ def test_a_method_without_parameters_needs_no_weights(caplog):
 def test_weights_for_a_method_without_parameters_are_not_ignored_in_silence(source):
     with pytest.raises(WeightsError):
         naf.create("bilinear", weights=source)
+
+
+@pytest.mark.parametrize("source", [3, True, 0.5])
+def test_weights_of_another_type_are_refused(source):
+    with pytest.raises(WeightsError, match=f"weights are a {type(source).__name__}, expected a path"):
+        naf.create("naf", weights=source, dim=16)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -35,7 +37,10 @@ def normalize(image01: Tensor) -> Tensor:
     if not torch.compiler.is_compiling() and image01.numel() and (image01.min() < -0.5 or image01.max() > 1.5):
         low, high = image01.min().item(), image01.max().item()
         raise ValueError(f"image01 has values from {low:g} to {high:g}, expected 0 to 1")
-    shape = (3, 1, 1)
-    mean = torch.tensor(IMAGENET_MEAN, dtype=image01.dtype, device=image01.device).view(shape)
-    std = torch.tensor(IMAGENET_STD, dtype=image01.dtype, device=image01.device).view(shape)
-    return (image01 - mean) / std
+    return standardize(image01, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def standardize(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Subtract a mean and divide by a standard deviation, channel by channel, (…, C, H, W); nothing is checked."""
+    shift, scale = (torch.tensor(x, dtype=image.dtype, device=image.device)[:, None, None] for x in (mean, std))
+    return (image - shift) / scale

@@ -110,9 +110,9 @@ def load_checkpoint(upsampler: nn.Module, source: str | Path | Mapping[str, Tens
         WeightsError: if the file is missing, damaged or holds more than tensors, or if keys are missing,
             unexpected or of another shape; lists all of them, and the upsampler stays as it was.
     """
-    state = source if isinstance(source, Mapping) else read_state(source)
     if not isinstance(source, Mapping | str | Path):
         raise WeightsError(f"weights are a {type(source).__name__}, expected a path, a state dict or a known word")
+    state = source if isinstance(source, Mapping) else read_state(source)
     what = "state dict" if isinstance(source, Mapping) else f"checkpoint {source}"
     foreign = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if foreign:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,8 +19,9 @@ class FeatureMap:
         features: (B, C, h, w). They cover the whole image: cell (i, j) of h x w stands for its i-th and j-th part.
         stride: input pixels a cell.
         image_size: (H, W) of the image that was given.
-        input_size: (H', W') that the network saw, a multiple of the stride. Where it differs from image_size, the
-            image was resized to it (stretched by less than half a stride a side, or reduced to max_side).
+        input_size: (H', W') that the network saw. Where it differs from image_size, the
+            image was resized to it: stretched by at most half a stride a side, reduced to max_side, or brought to the
+            one size that the network takes.
     """
 
     features: Tensor
@@ -101,8 +101,3 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def _features(self, image01: Tensor) -> Tensor:
         """Features (B, C, h, w) of images whose size is a multiple of the stride."""
-
-
-def channel_constants(values: tuple[float, ...], like: Tensor) -> Tensor:
-    """Per-channel constants as (1, C, 1, 1)."""
-    return torch.tensor(values, dtype=like.dtype, device=like.device)[None, :, None, None]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naf.backbones.base import Backbone, channel_constants
+from naf.backbones.base import Backbone
+from naf.normalization import standardize
 
 
 class BackboneError(RuntimeError):
@@ -63,8 +64,7 @@ class TimmBackbone(Backbone):
 
     def _features(self, image01: Tensor) -> Tensor:
         parameter = next(self.model.parameters())
-        x = image01.to(parameter.dtype)
-        x = (x - channel_constants(self.mean, x)) / channel_constants(self.std, x)
+        x = standardize(image01.to(parameter.dtype), self.mean, self.std)
         try:
             features = self._forward(x)
         except (RuntimeError, AssertionError, IndexError) as error:

@@ -12,9 +12,7 @@ from torch import Tensor
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".avif"}
 )
-
-
-_ORIENTATION = 0x0112
+_ORIENTATION = 0x0112  # EXIF and TIFF tag
 
 
 class ImageError(ValueError):

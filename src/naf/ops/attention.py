@@ -268,11 +268,7 @@ class _Tile:
         if self.log_count is None:
             scores = torch.baddbmm(queries.new_zeros(()).expand(shape), queries, keys.mT, beta=0, alpha=scale)
         else:
-            bias = (
-                self.log_count.to(queries.dtype)
-                .expand(len(queries) // self.tiles, *self.log_count.shape)
-                .reshape(shape)
-            )
+            bias = self.log_count.expand(len(queries) // self.tiles, *self.log_count.shape).reshape(shape)
             scores = torch.baddbmm(bias, queries, keys.mT, alpha=scale)
         return scores.softmax(-1)
 
@@ -292,14 +288,7 @@ class _Tile:
         out.index_add_(2, self.key_rows, columns.to(out.dtype))
 
 
-def _joint_log_count(
-    rows: AxisTiles,
-    cols: AxisTiles,
-    row: int,
-    first: int,
-    last: int,
-    height: int,
-) -> Tensor | None:
+def _joint_log_count(rows: AxisTiles, cols: AxisTiles, row: int, first: int, last: int, height: int) -> Tensor | None:
     """Logarithm of the use counts of a step's cells, (T, P, U), or None where each is used once."""
     if rows.log_count is None and cols.log_count is None:
         return None

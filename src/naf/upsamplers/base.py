@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -105,6 +105,12 @@ class Guidance(ABC):
         self._check_features(features)
         return self._iter_rows(features, height)
 
+    def _iter_rows(self, features: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+        make = self._bands(features)
+        for start in range(0, self.output_size[0], rows):
+            stop = min(start + rows, self.output_size[0])
+            yield slice(start, stop), make(start, stop)
+
     def at(self, features: Tensor, rows: Positions, cols: Positions) -> Tensor:
         """Features at chosen output positions only.
 
@@ -167,11 +173,10 @@ class Guidance(ABC):
         bands = [F.conv2d(band, weight[:, :, None, None], bias) for _, band in self._iter_rows(features, 256)]
         return torch.cat(bands, dim=2)
 
-    def _iter_rows(self, features: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    def _bands(self, features: Tensor) -> Callable[[int, int], Tensor]:
+        """What gives the output rows start … stop - 1, for any number of bands of one feature map."""
         full = self._upsample(features)
-        for start in range(0, self.output_size[0], rows):
-            band = slice(start, min(start + rows, self.output_size[0]))
-            yield band, full[:, :, band]
+        return lambda start, stop: full[:, :, start:stop]
 
     def _at_pixels(self, features: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         return self._upsample(features)[:, :, rows, cols]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -25,25 +25,23 @@ class InterpolationGuidance(Guidance):
     def _upsample(self, features: Tensor) -> Tensor:
         if self.mode in ("bilinear", "bicubic"):
             return F.interpolate(features, size=self.output_size, mode=self.mode, align_corners=False)
-        return self._band(features, 0, self.output_size[0])
+        return self._bands(features)(0, self.output_size[0])
 
     def _upsample_linear(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # Weights sum to one and are the same for all channels: the head, bias included, goes first.
         return self._upsample(F.conv2d(features, weight[:, :, None, None], bias))
 
-    def _iter_rows(self, features: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
-        for start in range(0, self.output_size[0], rows):
-            band = slice(start, min(start + rows, self.output_size[0]))
-            yield band, self._band(features, band.start, band.stop)
+    def _bands(self, features: Tensor) -> Callable[[int, int], Tensor]:
+        def make(start: int, stop: int) -> Tensor:
+            taps = Taps(self.rows.cells[start:stop], self.rows.weight[start:stop])
+            rows = interpolate_axis(features, taps, dim=2)
+            return interpolate_axis(rows, self.cols, dim=3).to(features.dtype)
 
-    def _band(self, features: Tensor, start: int, stop: int) -> Tensor:
-        taps = Taps(self.rows.cells[start:stop], self.rows.weight[start:stop])
-        rows = interpolate_axis(features, taps, dim=2)
-        return interpolate_axis(rows, self.cols, dim=3).to(features.dtype)
+        return make
 
     def _at_pixels(self, features: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        row_index, row_weight = (table.to(rows.device)[rows] for table in self.rows)  # (N, taps)
-        col_index, col_weight = (table.to(cols.device)[cols] for table in self.cols)
+        row_index, row_weight = (table[rows] for table in self.rows)  # (N, taps)
+        col_index, col_weight = (table[cols] for table in self.cols)
         cells = features[:, :, row_index[:, :, None], col_index[:, None, :]]  # (B, C, N, taps, taps)
         dtype = torch.promote_types(features.dtype, torch.float32)
         weight = (row_weight[:, :, None] * col_weight[:, None, :]).to(dtype).to(features.device)

@@ -8,7 +8,7 @@ softmax-weighted mean of the k x k coarse cells around it. Names in the state di
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import get_args
 
 import torch
@@ -61,7 +61,7 @@ class NeighborhoodGuidance(Guidance):
         return neighborhood_attention(queries, self.keys, values, neighborhood, scale=self.scale, backend=self.backend)
 
     def _upsample(self, features: Tensor) -> Tensor:
-        return _merge_heads(self._attend(self._values(features), 0, self.output_size[0]))
+        return self._bands(features)(0, self.output_size[0])
 
     def _upsample_linear(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         outputs, channels = weight.shape
@@ -73,11 +73,9 @@ class NeighborhoodGuidance(Guidance):
         out = self._attend(projected, 0, self.output_size[0]).sum(1).permute(0, 3, 1, 2)
         return out if bias is None else out + bias[:, None, None]
 
-    def _iter_rows(self, features: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    def _bands(self, features: Tensor) -> Callable[[int, int], Tensor]:
         values = self._values(features)
-        for start in range(0, self.output_size[0], rows):
-            band = slice(start, min(start + rows, self.output_size[0]))
-            yield band, _merge_heads(self._attend(values, band.start, band.stop))
+        return lambda start, stop: _merge_heads(self._attend(values, start, stop))
 
     def _at_pixels(self, features: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         values, parts = self._values(features), []
