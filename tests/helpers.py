@@ -8,13 +8,21 @@ import pytest
 import torch
 
 import naf
+from naf.backbones import Backbone
+from naf.registry import entry
 
 GOLDENS = (Path(__file__).parents[1] / ".." / "shared" / "goldens").resolve()
 NO_GOLDENS = "../shared/goldens is not there"
 
-# Configurations that make a network small; names that are not listed take none.
-SMALL = {"naf": {"dim": 32, "img_layers": 1}, "naf++": {"dim": 48, "img_layers": 2}}
 CHANNELS = 8
+
+# Configurations that make a network small and take features of CHANNELS channels; names not listed take none.
+SMALL = {
+    "naf": {"dim": 32, "img_layers": 1},
+    "naf++": {"dim": 48, "img_layers": 2},
+    "jafar": {"qk_dim": 16, "v_dim": CHANNELS},
+    "anyup": {"qk_dim": 16},
+}
 
 # Relative, against float32.
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
@@ -25,12 +33,29 @@ def randn(*shape, seed=0, dtype=torch.float32):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
+class Tiny(Backbone):
+    """A backbone of CHANNELS channels and stride 4: colours and their gradients, averaged."""
+
+    name, stride, channels = "tiny", 4, CHANNELS
+
+    def _features(self, image01):
+        padded = torch.nn.functional.pad(image01, (1, 1, 1, 1), mode="replicate")
+        maps = [image01, padded[:, :, 2:, 1:-1] - image01, padded[:, :2, 1:-1, 2:] - image01[:, :2]]
+        return torch.nn.functional.avg_pool2d(torch.cat(maps, dim=1), self.stride)
+
+
+def config_of(name, **config):
+    """The small configuration of an upsampler."""
+    backbone = {"backbone": Tiny()} if entry(name).needs_backbone else {}
+    return {**SMALL.get(name, {}), **backbone, **config}
+
+
 @lru_cache
 def small(name, **config):
     """A small upsampler, one for each name and configuration, always with the same parameters."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        upsampler = naf.create(name, weights=None, **{**SMALL.get(name, {}), **config})
+        upsampler = naf.create(name, weights=None, **config_of(name, **config))
     # Zero biases and unit norm weights would hide an exchange of parameters.
     for index, parameter in enumerate(upsampler.parameters()):
         parameter.data += 0.1 * randn(*parameter.shape, seed=index)

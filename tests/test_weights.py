@@ -10,7 +10,10 @@ import os
 import pickle
 import re
 import socketserver
+import sys
 import threading
+import types
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -20,9 +23,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import naf
-from naf import weights
-from naf.weights import OFFICIAL, WeightsError
-from tests.helpers import randn
+from naf import releases, weights
+from naf.releases import find_release, releases_of
+from naf.weights import WeightsError
+from tests.helpers import config_of, randn, small
 
 CONFIG = {"dim": 16, "heads_attn": 2, "heads_rope": 1, "kernel_size": 3, "img_layers": 1}
 FIRST, LAST = "image_encoder.encoder.0.weight", "image_encoder.sem_encoder.1.conv2.bias"
@@ -296,18 +300,23 @@ def server(request, hub, monkeypatch):
         thread.join()
 
 
+def publish(monkeypatch, **changes):
+    """Put NAF's release in the place of all others, changed."""
+    record = dataclasses.replace(find_release("naf", "naf"), **changes)
+    monkeypatch.setattr(releases, "RELEASES", (record,))
+    return record
+
+
+def official():
+    return releases_of("naf")[0]
+
+
 @pytest.fixture
 def release(server, monkeypatch):
     """A release of a small network, published at the server under its right hash."""
     trained = fresh(1)
     server.content = as_bytes(trained.state_dict())
-    record = dataclasses.replace(
-        OFFICIAL["naf"],
-        url=server.url,
-        sha256=hashlib.sha256(server.content).hexdigest(),
-        size=len(server.content),
-    )
-    monkeypatch.setitem(OFFICIAL, "naf", record)
+    publish(monkeypatch, url=server.url, sha256=hashlib.sha256(server.content).hexdigest(), size=len(server.content))
     return trained
 
 
@@ -322,7 +331,7 @@ def test_the_official_release_is_downloaded_once(release, server, hub):
         assert upsampler.weights_source == "official release"
     assert server.requests == 1
     assert files_in(hub) == ["naf_release.pth"]
-    assert OFFICIAL["naf"].path.read_bytes() == server.content
+    assert official().path.read_bytes() == server.content
 
 
 def test_torch_hub_gives_the_official_release_in_evaluation_mode(release, server, hub):
@@ -348,17 +357,17 @@ def test_a_download_that_breaks_off_leaves_nothing_behind(release, server, hub):
 
 def test_a_cached_file_that_changed_is_refused(release, server, hub):
     naf.create("naf", weights="official", **CONFIG)
-    path = OFFICIAL["naf"].path
+    path = official().path
     path.write_bytes(as_bytes(fresh(2).state_dict()))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    with pytest.raises(WeightsError, match=f"refused.*{digest}.*{OFFICIAL['naf'].sha256}"):
+    with pytest.raises(WeightsError, match=f"refused.*{digest}.*{official().sha256}"):
         naf.create("naf", weights="official", **CONFIG)
     assert server.requests == 1
 
 
 def test_a_release_that_is_not_there_says_where_to_put_the_file(release, server, hub):
     server.content = b""
-    with pytest.raises(WeightsError, match=f"{re.escape(server.url)}.*404.*{re.escape(str(OFFICIAL['naf'].path))}"):
+    with pytest.raises(WeightsError, match=f"{re.escape(server.url)}.*404.*{re.escape(str(official().path))}"):
         naf.create("naf", weights="official", **CONFIG)
     assert files_in(hub) == []
 
@@ -366,8 +375,8 @@ def test_a_release_that_is_not_there_says_where_to_put_the_file(release, server,
 def test_no_network_says_where_to_put_the_file(hub, monkeypatch):
     with Server(Serve) as unused:
         url = unused.url
-    monkeypatch.setitem(OFFICIAL, "naf", dataclasses.replace(OFFICIAL["naf"], url=url))
-    with pytest.raises(WeightsError, match=f"{re.escape(url)}.*{re.escape(str(OFFICIAL['naf'].path))}"):
+    publish(monkeypatch, url=url)
+    with pytest.raises(WeightsError, match=f"{re.escape(url)}.*{re.escape(str(official().path))}"):
         naf.create("naf", weights="official", **CONFIG)
     assert files_in(hub) == []
 
@@ -389,25 +398,145 @@ def test_a_method_without_release_says_so(hub):
         naf.create("naf++", weights="official", **CONFIG)
 
 
-def test_every_release_is_https_with_a_whole_hash():
-    assert OFFICIAL
-    for name, record in OFFICIAL.items():
-        assert record.upsampler == name
-        assert name in naf.list_upsamplers()
-        assert record.url.startswith("https://")
-        assert re.fullmatch("[0-9a-f]{64}", record.sha256)
-        assert record.size > 0
-        assert record.licence
-        assert record.paper
+def test_every_release_is_told_in_full():
+    known = releases_of()
+    assert len({(release.upsampler, release.name) for release in known}) == len(known)
+    assert len({release.path for release in known}) == len(known)
+    for release in known:
+        assert release.upsampler in naf.list_upsamplers()
+        assert release.url.startswith("https://")
+        assert release.sha256 is None or re.fullmatch("[0-9a-f]{64}", release.sha256)
+        assert release.licence
+        assert release.paper
+        assert release.trained_on
+        assert find_release(release.upsampler, release.name) is release
         with pytest.raises(dataclasses.FrozenInstanceError):
-            record.url = "https://example.org"
+            release.url = "https://example.org"
+
+
+@pytest.mark.parametrize("release", releases_of(), ids=lambda release: f"{release.upsampler}-{release.name}")
+def test_the_configuration_of_a_release_makes_a_network_for_its_features(release):
+    with torch.device("meta"):
+        upsampler = naf.create(release.upsampler, weights=None, **release.config)
+    assert upsampler.feature_channels == release.channels
 
 
 def test_the_naf_release_is_the_published_one():
-    record = OFFICIAL["naf"]
+    record = official()
     assert record.url == "https://github.com/valeoai/NAF/releases/download/model/naf_release.pth"
     assert record.size == 2_664_431
     assert record.sha256 == "c096c1ab2217a5c3ac136365f721685e2201379cb69d509cfb0261183847c98f"
+
+
+def test_a_release_is_found_by_the_part_before_the_dot_where_that_is_unique():
+    assert find_release("jafar", "vit_small_patch14_dinov2").name == "vit_small_patch14_dinov2.lvd142m"
+    assert find_release("jafar", "vit_base_patch16_224").name == "vit_base_patch16_224"
+    assert find_release("jafar", "vit_base_patch16_224.dino").name == "vit_base_patch16_224.dino"
+    assert find_release("jafar", "vit_huge") is None
+
+
+@pytest.fixture
+def jafar(server, monkeypatch):
+    """A release of a JAFAR for 16 channels, of which no hash is published, as its training script writes it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        trained = naf.create("jafar", weights=None, v_dim=16, qk_dim=16)
+    server.content = as_bytes({"jafar": trained.state_dict(), "optimizer_jafar": {"state": {}}, "epoch": 1})
+    record = dataclasses.replace(
+        find_release("jafar", "vit_small_patch14_dinov2"),
+        url=server.url,
+        channels=16,
+        config={"v_dim": 16, "qk_dim": 16},
+    )
+    other = dataclasses.replace(record, name="vit_base", channels=32, file="other.pth")
+    monkeypatch.setattr(releases, "RELEASES", (record, other))
+    return trained
+
+
+def test_a_release_is_chosen_by_name_and_brings_its_configuration(jafar, server, hub):
+    upsampler = naf.create("jafar", weights="official:vit_small_patch14_dinov2")
+    assert upsampler.feature_channels == 16
+    assert same(upsampler.state_dict(), jafar.state_dict())
+    assert upsampler.weights_source == "official release vit_small_patch14_dinov2.lvd142m"
+
+
+def test_one_of_several_releases_must_be_named(jafar, hub):
+    with pytest.raises(
+        WeightsError, match=r"one release for each backbone.*official:vit_small_patch14.*official:vit_b"
+    ):
+        naf.create("jafar", weights="official")
+    with pytest.raises(WeightsError, match=r"'jafar' has no release 'vit_large', only official:vit_small_patch14"):
+        naf.create("jafar", weights="official:vit_large")
+    with pytest.raises(WeightsError, match=r"'bilinear' has no official weights \(only jafar\)"):
+        naf.create("bilinear", weights="official:any")
+
+
+def test_features_of_another_width_are_told_which_releases_there_are(jafar, hub):
+    upsampler = naf.create("jafar", weights="official:vit_small_patch14_dinov2")
+    with pytest.raises(ValueError, match=r"have 32 channels, expected 16 by this jafar.*official:vit_base \(32\)"):
+        upsampler(randn(1, 3, 8, 8), randn(1, 32, 2, 2), (8, 8))
+
+
+def test_where_no_hash_is_published_that_of_the_first_download_counts(jafar, server, hub, caplog):
+    with caplog.at_level(logging.WARNING, logger="naf"):
+        naf.create("jafar", weights="official:vit_small_patch14_dinov2")
+    path = releases_of("jafar")[0].path
+    note = path.with_name(f"{path.name}.sha256")
+    assert note.read_text().strip() == hashlib.sha256(server.content).hexdigest()
+    assert note.read_text().strip() in caplog.text
+    naf.create("jafar", weights="official:vit_small_patch14_dinov2")
+    assert len(caplog.records) == 1
+    changed = {"jafar": {key: -value for key, value in jafar.state_dict().items()}}
+    path.write_bytes(as_bytes(changed))
+    with pytest.raises(WeightsError, match="refused.*at its first use"):
+        naf.create("jafar", weights="official:vit_small_patch14_dinov2")
+    path.unlink()
+    server.content = as_bytes(changed)
+    with pytest.raises(WeightsError, match="refused.*at its first use"):
+        naf.create("jafar", weights="official:vit_small_patch14_dinov2")
+
+
+def test_a_release_behind_a_page_says_where_to_put_the_file(hub):
+    release = releases_of("lift")[0]
+    with pytest.raises(WeightsError, match=f"by a program.*{re.escape(release.url)}.*{re.escape(str(release.path))}"):
+        naf.create("lift", weights=f"official:{release.name}")
+
+
+@pytest.fixture
+def foreign_package(request, monkeypatch):
+    """Gives a class of a package that a training script has and a user has not; and takes it away."""
+    modules = {name: types.ModuleType(name) for name in ("omegaconf", "omegaconf.dictconfig")}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+    class DictConfig(dict):
+        def __reduce__(self):
+            # Plain types and a defaultdict are among what the real one writes.
+            return DictConfig, (int, dict), {"_content": {"lr": 1e-3}, "_resolver_cache": defaultdict(dict)}
+
+    DictConfig.__module__, DictConfig.__qualname__ = "omegaconf.dictconfig", "DictConfig"
+    modules["omegaconf.dictconfig"].DictConfig = DictConfig
+    yield DictConfig
+    for name in modules:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_settings_of_a_training_script_beside_the_weights_are_passed_over(foreign_package, tmp_path, monkeypatch):
+    trained, path = small("jafar"), tmp_path / "last.pth"
+    torch.save({"jafar": trained.state_dict(), "epoch": 3, "cfg": foreign_package()}, path)
+    for name in ("omegaconf", "omegaconf.dictconfig"):
+        monkeypatch.setitem(sys.modules, name, None)  # not to be had
+    restored = naf.create("jafar", weights=path, **config_of("jafar"))
+    assert same(restored.state_dict(), trained.state_dict())
+
+
+@odd_protocol
+def test_settings_beside_the_weights_open_no_door_for_others(foreign_package, tmp_path):
+    trace, path = tmp_path / "trace", tmp_path / "last.pth"
+    torch.save({"jafar": small("jafar").state_dict(), "cfg": foreign_package(), "more": Intruder(trace)}, path)
+    with pytest.raises(WeightsError, match="refused"):
+        naf.create("jafar", weights=path, **config_of("jafar"))
+    assert not trace.exists()
 
 
 # "auto", "embedded", None -------------------------------------------------------------------------------------------

@@ -31,7 +31,9 @@ class Entry:
         paper: where the method comes from.
         config: constructor arguments that the name stands for.
         is_vfm_agnostic: whether one set of weights serves every backbone.
-        is_any_ratio: whether any output size works.
+        ratios: what the method makes by itself, empty for any; other sizes are then resized bilinearly.
+        needs_backbone: whether the constructor must be given a backbone.
+        learns: whether there is something to be trained beyond that backbone.
     """
 
     name: str
@@ -40,7 +42,9 @@ class Entry:
     paper: str
     config: Mapping[str, Any] = field(default_factory=dict)
     is_vfm_agnostic: bool = True
-    is_any_ratio: bool = True
+    ratios: tuple[int, ...] = ()
+    needs_backbone: bool = False
+    learns: bool = True
 
     @property
     def options(self) -> list[str]:
@@ -49,9 +53,16 @@ class Entry:
 
     @property
     def parameters(self) -> int:
-        """Number of learned values."""
+        """Number of learned values; 0 where it depends on the backbone that is to be given."""
+        if self.needs_backbone:
+            return 0
         with torch.device("meta"):
             return sum(p.numel() for p in self.cls(**self.config).parameters())
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether there is something to be trained or fitted."""
+        return self.learns and (self.needs_backbone or self.parameters > 0)
 
 
 _ENTRIES: dict[str, Entry] = {}
@@ -96,7 +107,9 @@ def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto"
             - "auto": "embedded" if the package carries weights that fit the configuration, otherwise an untrained
               network, always the same one, with a warning. Never downloads.
             - "embedded": the weights that the package carries.
-            - "official": the authors' release, downloaded once into the torch hub cache, checked by sha256.
+            - "official": the authors' release, downloaded once into the torch hub cache, checked by sha256; and
+              "official:RELEASE" where a method has several (`naf models --releases` lists them). A release brings
+              the configuration that it needs.
             - a path (.safetensors, .pth, .pt) or a state dict: loaded strictly, never unpickled.
             - None: freshly initialised from PyTorch's global generator.
         config: arguments of the method's constructor.
@@ -113,10 +126,13 @@ def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto"
     for key in config:
         if key not in known.options:
             raise TypeError(f"{name!r} has no argument {key!r}; it takes {', '.join(known.options) or 'none'}")
+    release = weight_files.resolve(name, weights)
+    config = {**known.config, **({} if release is None else release.config), **config}
     with torch.random.fork_rng(devices=[], enabled=weights is not None):
         if weights is not None:
             torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
-        upsampler = known.cls(**{**known.config, **config}).eval()
+        upsampler = known.cls(**config).eval()
+    upsampler.name = name
     if next(upsampler.parameters(), None) is not None or not (weights is None or weights == "auto"):
         upsampler.weights_source = weight_files.load(upsampler, name, weights)
     return upsampler

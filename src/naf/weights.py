@@ -6,8 +6,8 @@ import hashlib
 import http.client
 import logging
 import pickle
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from naf.releases import Release, find_release, releases_of
 
 if TYPE_CHECKING:
     from naf.upsamplers.base import Upsampler
@@ -26,55 +28,43 @@ class WeightsError(RuntimeError):
     """Weights that cannot be had, are not what they should be, or do not fit."""
 
 
-@dataclass(frozen=True)
-class WeightFile:
-    """A published weight file.
+def resolve(name: str, weights: object) -> Release | None:
+    """The release that `weights` asks for, or None where it asks for something else.
 
-    Attributes:
-        upsampler: registered name of the method.
-        url: https address.
-        size: bytes.
-        sha256: of the whole file.
-        licence: as its publisher states it.
-        paper: what to cite.
-        trained_on: data and backbone.
-        normalization: of the image it expects.
+    Args:
+        name: registered name of the method.
+        weights: "official" for the method's one release, or its first where releases serve every backbone;
+            "official:RELEASE" for one of several.
+
+    Raises:
+        WeightsError: if there is no such release; lists those there are.
     """
-
-    upsampler: str
-    url: str
-    size: int
-    sha256: str
-    licence: str
-    paper: str
-    trained_on: str
-    normalization: str
-
-    @property
-    def path(self) -> Path:
-        """Where the file lies once downloaded: the torch hub cache."""
-        return Path(torch.hub.get_dir()) / "checkpoints" / self.url.rsplit("/", 1)[-1]
-
-
-OFFICIAL: dict[str, WeightFile] = {
-    "naf": WeightFile(
-        upsampler="naf",
-        url="https://github.com/valeoai/NAF/releases/download/model/naf_release.pth",
-        size=2_664_431,
-        sha256="c096c1ab2217a5c3ac136365f721685e2201379cb69d509cfb0261183847c98f",
-        licence="Apache-2.0",
-        paper="arXiv 2511.18452",
-        trained_on="ImageNet, DINOv3 ViT-B/16",
-        normalization="ImageNet mean and standard deviation",
-    ),
-}
+    if not isinstance(weights, str) or weights.partition(":")[0] != "official":
+        return None
+    known = releases_of(name)
+    if not known:
+        methods = ", ".join(dict.fromkeys(release.upsampler for release in releases_of()))
+        raise WeightsError(
+            f"{name!r} has no official weights (only {methods}). Pass weights=None for a fresh network or the path "
+            "of a checkpoint"
+        )
+    listed = ", ".join(f"official:{release.name}" for release in known)
+    wanted = weights.partition(":")[2]
+    if weights == "official":
+        if len(known) > 1 and known[0].channels is not None:
+            raise WeightsError(f"{name!r} has one release for each backbone, choose one: {listed}")
+        return known[0]
+    release = find_release(name, wanted)
+    if release is None:
+        raise WeightsError(f"{name!r} has no release {wanted!r}, only {listed}")
+    return release
 
 
 def load(upsampler: Upsampler, name: str, weights: str | Path | Mapping[str, Tensor] | None) -> str:
     """Fill an upsampler as `naf.create` asks; returns in words what was loaded.
 
     Raises:
-        WeightsError: as :func:`load_checkpoint` and :func:`fetch`.
+        WeightsError: as :func:`load_checkpoint`, :func:`resolve` and :func:`fetch`.
     """
     if weights is None:
         return "untrained"
@@ -86,14 +76,10 @@ def load(upsampler: Upsampler, name: str, weights: str | Path | Mapping[str, Ten
             raise WeightsError(f"the package carries no weights for {name!r}: pass weights=None or a checkpoint")
         load_checkpoint(upsampler, path)
         return "embedded"
-    if weights == "official":
-        if name not in OFFICIAL:
-            raise WeightsError(
-                f"{name!r} has no official weights (only {', '.join(OFFICIAL)}). Pass weights=None for a fresh "
-                "network or the path of a checkpoint"
-            )
-        load_checkpoint(upsampler, fetch(OFFICIAL[name]))
-        return "official release"
+    release = resolve(name, weights)
+    if release is not None:
+        load_checkpoint(upsampler, fetch(release))
+        return "official release" + ("" if release.name == name else f" {release.name}")
     load_checkpoint(upsampler, weights)
     return "state dict" if isinstance(weights, Mapping) else str(weights)
 
@@ -103,8 +89,9 @@ def load_checkpoint(upsampler: nn.Module, source: str | Path | Mapping[str, Tens
 
     Args:
         upsampler: what to fill.
-        source: a state dict, or the path of one: .safetensors, or a file of torch.save that holds tensors only
-            (also under "state_dict", "model_state_dict" or "model").
+        source: a state dict, or the path of one: .safetensors, or a file of torch.save (also under "state_dict",
+            "model_state_dict", "model" or the name of the method). Published layouts are renamed where need be
+            (see :meth:`Upsampler.adapt_state`).
 
     Raises:
         WeightsError: if the file is missing, damaged or holds more than tensors, or if keys are missing,
@@ -117,6 +104,8 @@ def load_checkpoint(upsampler: nn.Module, source: str | Path | Mapping[str, Tens
     foreign = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if foreign:
         raise WeightsError(f"{what} holds values that are no tensors: {', '.join(map(str, foreign))}")
+    adapt = getattr(upsampler, "adapt_state", None)
+    state = state if adapt is None else adapt(state)
     faults = _misfits(upsampler, state)
     if faults:
         raise WeightsError(f"{what} does not fit {type(upsampler).__name__}:\n  " + "\n  ".join(faults))
@@ -137,16 +126,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"checkpoint {path} is no readable safetensors file: {error}") from error
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"checkpoint {path} is refused: it is damaged or holds objects other than tensors, and unpickling those "
-            "could run code. Save it as safetensors or as a plain state dict"
-        ) from error
-    except Exception as error:  # a damaged file can fail in any way
-        raise WeightsError(f"checkpoint {path} cannot be read: {error}") from error
-    for key in ("state_dict", "model_state_dict", "model"):
+    state = _load_tensors(path)
+    for key in ("state_dict", "model_state_dict", "model", *dict.fromkeys(r.upsampler for r in releases_of())):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -154,32 +135,91 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def fetch(file: WeightFile) -> Path:
+def fetch(release: Release) -> Path:
     """The file in the torch hub cache, downloaded if it is not there; its hash is checked every time.
 
+    Where the publisher states no hash, that of the first download is kept beside the file.
+
     Raises:
-        WeightsError: if it cannot be downloaded, or differs from what was published.
+        WeightsError: if it cannot be downloaded, or differs from what was published or first downloaded.
     """
-    path = file.path
+    path = release.path
+    what = f"official weights {release.name!r} of {release.upsampler!r}"
     if not path.exists():
+        if release.is_manual:
+            raise WeightsError(
+                f"{what} cannot be downloaded by a program: fetch the file {path.name} from {release.url} and put it "
+                f"at {path}, or pass its path"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             # Written to a temporary name and moved only when the hash is right.
-            torch.hub.download_url_to_file(file.url, str(path), hash_prefix=file.sha256)
+            torch.hub.download_url_to_file(release.url, str(path), hash_prefix=release.sha256)
         except (OSError, http.client.HTTPException) as error:
             raise WeightsError(
-                f"official weights of {file.upsampler!r} cannot be downloaded from {file.url}: {error}. "
+                f"{what} cannot be downloaded from {release.url}: {error}. "
                 f"Put the file at {path}, or pass weights=None or the path of a checkpoint"
             ) from error
         except RuntimeError as error:
-            raise WeightsError(f"{file.url} is refused, it is not the file that was published: {error}") from error
+            raise WeightsError(f"{release.url} is refused, it is not the file that was published: {error}") from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != file.sha256:
+    expected = release.sha256 or _first_hash(path, digest)
+    if digest != expected:
+        stated = "has" if release.sha256 else "had at its first use"
         raise WeightsError(
-            f"{path} is refused: its sha256 is {digest}, the official release of {file.upsampler!r} has {file.sha256}. "
-            "Delete the file to download it again"
+            f"{path} is refused: its sha256 is {digest}, the official release of {release.upsampler!r} {stated} "
+            f"{expected}. Delete the file to download it again"
         )
     return path
+
+
+def _first_hash(path: Path, digest: str) -> str:
+    """The hash kept beside a file whose publisher states none; kept now if this is its first use."""
+    note = path.with_name(f"{path.name}.sha256")
+    if note.exists():
+        return note.read_text().strip()
+    log.warning("%s: no hash is published; sha256 %s is kept in %s and checked from now on", path, digest, note)
+    temporary = note.with_name(f"{note.name}.part")
+    temporary.write_text(f"{digest}\n")
+    temporary.replace(note)
+    return digest
+
+
+class _Inert:
+    """Stands for an object of a training script (its settings) that a checkpoint carries; does nothing."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> _Inert:  # noqa: ARG004
+        return super().__new__(cls)
+
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+_INERT_PACKAGES = ("omegaconf", "typing", "lightning", "pytorch_lightning")
+_HARMLESS = {f"builtins.{kind.__name__}": kind for kind in (bool, bytes, dict, float, int, list, set, str, tuple)}
+_HARMLESS["collections.defaultdict"] = defaultdict
+
+
+def _load_tensors(path: Path) -> Any:
+    """What a file of torch.save holds, with `weights_only=True`: nothing of the file is ever run."""
+    try:
+        stand_ins: list[Any] = []
+        try:
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        except Exception:  # an older format or a damaged file: torch.load says what is wrong
+            names = []
+        if all(name in _HARMLESS or name.partition(".")[0] in _INERT_PACKAGES for name in names):
+            stand_ins = [(_HARMLESS.get(name, _Inert), name) for name in names]
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"checkpoint {path} is refused: it is damaged or holds objects other than tensors, and unpickling those "
+            "could run code. Save it as safetensors or as a plain state dict"
+        ) from error
+    except Exception as error:  # a damaged file can fail in any way
+        raise WeightsError(f"checkpoint {path} cannot be read: {error}") from error
 
 
 def embedded_path(name: str) -> Path | None:
@@ -195,7 +235,7 @@ def _load_auto(upsampler: Upsampler, name: str) -> str:
         if not _misfits(upsampler, state):
             load_checkpoint(upsampler, state)
             return "embedded"
-    hint = ' (weights="official" downloads the release)' if name in OFFICIAL else ""
+    hint = ' (weights="official" downloads a release)' if releases_of(name) else ""
     log.warning("%s is untrained: the package carries no weights for this configuration%s", name, hint)
     return "untrained (seed 0)"
 

@@ -1,40 +1,76 @@
-"""`naf models`: the upsamplers there are."""
+"""`naf models`: the upsamplers there are, and where their weights come from."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
 from rich.table import Table
 
 from naf.cli.console import console
-from naf.registry import entry, list_upsamplers
-from naf.weights import OFFICIAL, embedded_path
+from naf.registry import Entry, entry, list_upsamplers
+from naf.releases import Release, releases_of
+from naf.weights import embedded_path
 
 
-def models() -> None:
-    """List the upsamplers: parameters, weights and their licence, paper."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", "any VFM", "any ratio", "parameters", "weights", "licence", "paper"):
-        table.add_column(heading, justify="right" if heading == "parameters" else "left", no_wrap=True)
+def models(
+    releases: Annotated[bool, typer.Option("--releases", help="List every published weight file instead.")] = False,
+) -> None:
+    """List the upsamplers: parameters, ratios, weights and their licence, paper."""
+    console.print(_release_table() if releases else _method_table())
+
+
+def _method_table() -> Table:
+    table = _table("name", "any VFM", "ratios", "parameters", "weights", "licence", "paper")
     for name in list_upsamplers():
         about = entry(name)
-        weights, licence = _weights(name)
+        weights, licence = _weights(about)
         table.add_row(
             name,
             "yes" if about.is_vfm_agnostic else "no",
-            "yes" if about.is_any_ratio else "no",
-            f"{about.parameters:,}",
-            weights if about.parameters else "none needed",
+            " ".join(f"x{ratio}" for ratio in about.ratios) or "any",
+            f"{about.parameters:,}" if not about.needs_backbone else "-",
+            weights,
             licence,
             about.paper,
         )
-    console.print(table)
+    return table
 
 
-def _weights(name: str) -> tuple[str, str]:
+def _release_table() -> Table:
+    table = _table("weights", "channels", "trained on", "here", "licence", "address")
+    for release in releases_of():
+        table.add_row(
+            f"{release.upsampler}  official:{release.name}",
+            "any" if release.channels is None else str(release.channels),
+            release.trained_on,
+            "cached" if release.path.exists() else "by hand" if release.is_manual else "download",
+            release.licence,
+            release.url,
+        )
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        is_number = heading in ("parameters", "channels")
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=True)
+    return table
+
+
+def _weights(about: Entry) -> tuple[str, str]:
+    """Where weights come from, and their licences."""
+    if not about.needs_weights:
+        return "none needed", "-"
     kinds, licences = [], []
-    if embedded_path(name) is not None:
+    if embedded_path(about.name) is not None:
         kinds.append("embedded")
         licences.append("Apache-2.0")
-    if name in OFFICIAL:
-        kinds.append("official (cached)" if OFFICIAL[name].path.exists() else "official (download)")
-        licences.append(OFFICIAL[name].licence)
-    return ", ".join(kinds) or "-", ", ".join(dict.fromkeys(licences)) or "-"
+    known: list[Release] = releases_of(about.name)
+    if known:
+        cached = sum(release.path.exists() for release in known)
+        count = "release" if len(known) == 1 else f"{len(known)} releases"
+        kinds.append(f"{count} ({cached} cached)" if cached else count)
+        licences += [release.licence for release in known]
+    return ", ".join(kinds) or "none released", ", ".join(dict.fromkeys(licences)) or "-"

@@ -10,6 +10,7 @@ Scores, softmax and sums are taken in float32 (float64 if an operand is float64)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
@@ -35,13 +36,15 @@ def neighborhood_attention(
     Args:
         q: queries, (B, n, Ho, Wo, d).
         k: keys, (B, n, h, w, d), on the coarse grid: never upsampled.
-        v: values, (B, n, h, w, e); e may differ from d.
+        v: values, (B, n, h, w, e); e may differ from d. (B, 1, h, w, e) stands for values that all heads share: the
+            heads' weights are then averaged first.
         neighborhood: which coarse cells each output pixel attends to.
         scale: factor on q·k before the softmax.
         backend: "auto" (the fastest there is for the device), "blocked" or "reference".
 
     Returns:
-        (B, n, Ho, Wo, e), dtype of v, laid out in memory as (B, Ho, Wo, n, e): channels last.
+        (B, n, Ho, Wo, e), or (B, 1, Ho, Wo, e) for shared values; dtype of v, laid out in memory as
+        (B, Ho, Wo, n, e): channels last.
 
     Raises:
         ValueError: if the shapes do not fit each other, or the backend is unknown.
@@ -86,25 +89,31 @@ def attend_points(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, cols: Tensor, *
     Args:
         q: queries, (B, n, N, d).
         k: keys, (B, n, h, w, d).
-        v: values, (B, n, h, w, e).
-        rows: coarse rows of each position, (N, kh) int64.
-        cols: coarse columns of each position, (N, kw) int64.
+        v: values, (B, n, h, w, e), or (B, 1, h, w, e) shared by all heads.
+        rows: coarse rows of each position, (N, kh) int64; -1 stands for none.
+        cols: coarse columns of each position, (N, kw) int64, likewise.
         scale: factor on q·k before the softmax.
 
     Returns:
-        (B, n, N, e), dtype of v.
+        (B, n, N, e) or (B, 1, N, e), dtype of v.
     """
     dtype = _compute_dtype(q, k, v)
     weights = point_scores(q.to(dtype), k, rows, cols, scale).softmax(-1)  # (B, n, N, kh*kw)
+    if v.shape[1] != q.shape[1]:
+        weights = weights.mean(1, keepdim=True)
     values = _gather(v.to(dtype), rows, cols)  # (B, n, N, kh*kw, e)
     return (weights[..., None, :] @ values)[..., 0, :].to(v.dtype)
 
 
 def point_scores(q: Tensor, k: Tensor, rows: Tensor, cols: Tensor, scale: float) -> Tensor:
-    """Scaled scores of single positions: arguments as :func:`attend_points`, result (B, n, N, kh * kw)."""
+    """Scaled scores of single positions, minus infinity where a position has no cell.
+
+    Arguments as :func:`attend_points`, result (B, n, N, kh * kw).
+    """
     dtype = _compute_dtype(q, k)
     keys = _gather(k.to(dtype), rows, cols)
-    return (keys @ q.to(dtype)[..., None])[..., 0] * scale
+    scores: Tensor = (keys @ q.to(dtype)[..., None])[..., 0] * scale
+    return scores.masked_fill(_is_none(rows, cols), -math.inf)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood) -> None:
@@ -113,7 +122,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood) -> None:
     expected = {
         "q": (q, (batch, heads, ho, wo, dim)),
         "k": (k, (batch, heads, h, w, dim)),
-        "v": (v, (batch, heads, h, w, v.shape[-1])),
+        "v": (v, (batch, 1 if v.ndim == 5 and v.shape[1] == 1 else heads, h, w, v.shape[-1])),
     }
     for name, (tensor, shape) in expected.items():
         if tuple(tensor.shape) != shape or 0 in shape:
@@ -155,8 +164,15 @@ def _pixel_tables(neighborhood: Neighborhood, device: torch.device) -> tuple[Ten
 
 def _gather(x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
     """(B, n, h, w, d) at the cells rows x cols of each of N positions: (B, n, N, kh*kw, d)."""
+    # Where there is no cell, one that the position has is read, so that its weight of 0 meets no other's NaN.
+    rows, cols = (torch.where(table < 0, table.amax(1, keepdim=True), table) for table in (rows, cols))
     cells = (rows[:, :, None] * x.shape[3] + cols[:, None, :]).flatten(1)  # (N, kh*kw)
     return x.flatten(2, 3)[:, :, cells]
+
+
+def _is_none(rows: Tensor, cols: Tensor) -> Tensor:
+    """Where a position has no cell, (N, kh*kw)."""
+    return ((rows < 0)[:, :, None] | (cols < 0)[:, None, :]).flatten(1)
 
 
 # blocked ------------------------------------------------------------------------------------------------------------
@@ -172,11 +188,13 @@ class _Blocked(torch.autograd.Function):
         # 0 * NaN is NaN: cells that a pixel does not use must not be in its tile if they are not finite.
         ctx.may_merge = torch.compiler.is_compiling() or bool(v.isfinite().all())
         batch, heads, height, width, _ = q.shape
-        out = torch.empty(batch, height, width, heads, v.shape[-1], dtype=v.dtype, device=v.device)
+        out = torch.empty(batch, height, width, v.shape[1], v.shape[-1], dtype=v.dtype, device=v.device)
         out = out.permute(0, 3, 1, 2, 4)
         dtype = _compute_dtype(q, k, v)
         for tile in _tiles(q, neighborhood, dtype, ctx.may_merge):
             weights = tile.weights(tile.queries(q).to(dtype), tile.cells(k).to(dtype), scale)
+            if v.shape[1] != heads:
+                weights = tile.by_head(weights, heads).mean(1).flatten(0, 1)
             tile.write(out, weights @ tile.cells(v).to(dtype))
         return out
 
@@ -185,6 +203,7 @@ class _Blocked(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v = ctx.saved_tensors
         need_q, need_k, need_v = ctx.needs_input_grad[:3]
+        heads, is_shared = q.shape[1], v.shape[1] != q.shape[1]
         dtype = _compute_dtype(q, k, v)
         grad_q = torch.empty_like(q) if need_q else None
         grad_k = torch.zeros(k.shape, dtype=dtype, device=k.device) if need_k else None
@@ -194,9 +213,12 @@ class _Blocked(torch.autograd.Function):
             weights = tile.weights(queries, keys, ctx.scale)
             grad = tile.queries(grad_out, pad_with_zeros=True).to(dtype)
             if grad_v is not None:
-                tile.accumulate(grad_v, weights.mT @ grad)
+                used = tile.by_head(weights, heads).mean(1).flatten(0, 1) if is_shared else weights
+                tile.accumulate(grad_v, used.mT @ grad)
             if need_q or need_k:
                 grad_weights = grad @ tile.cells(v).to(dtype).mT
+                if is_shared:
+                    grad_weights = tile.by_head(grad_weights.div_(heads), 1).repeat(1, heads, 1, 1, 1).flatten(0, 2)
                 mean = (grad_weights * weights).sum(-1, keepdim=True)
                 grad_scores = grad_weights.sub_(mean).mul_(weights).mul_(ctx.scale)
                 if grad_q is not None:
@@ -271,6 +293,11 @@ class _Tile:
             bias = self.log_count.expand(len(queries) // self.tiles, *self.log_count.shape).reshape(shape)
             scores = torch.baddbmm(bias, queries, keys.mT, alpha=scale)
         return scores.softmax(-1)
+
+    def by_head(self, x: Tensor, heads: int) -> Tensor:
+        """(B*n*T, P, U) as (B, n, T, P, U)."""
+        split: Tensor = x.unflatten(0, (-1, heads, self.tiles))
+        return split
 
     def write(self, out: Tensor, x: Tensor) -> None:
         """Put (B*n*T, P, e) at this tile's pixels of `out`, (B, n, Ho, Wo, e)."""

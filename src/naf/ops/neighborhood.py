@@ -24,8 +24,9 @@ class Neighborhood:
 
     Attributes:
         grid: coarse grid (h, w).
-        rows: coarse rows of each output row, (Ho, kh) int64 on the CPU. A row that occurs twice counts twice.
-        cols: coarse columns of each output column, (Wo, kw) int64 on the CPU.
+        rows: coarse rows of each output row, (Ho, kh) int64 on the CPU. A row that occurs twice counts twice, -1
+            stands for none; each output row has at least one.
+        cols: coarse columns of each output column, (Wo, kw) int64 on the CPU, likewise.
     """
 
     grid: tuple[int, int]
@@ -65,6 +66,41 @@ def make_neighborhood(
     """
     (h, w), (ho, wo) = grid, output_size
     return Neighborhood(grid, axis_table(ho, h, kernel_size, rule), axis_table(wo, w, kernel_size, rule))
+
+
+def make_window(grid: tuple[int, int], output_size: tuple[int, int], reach: float) -> Neighborhood:
+    """Neighborhoods that hold the cells within `reach` of each pixel's centre, fewer at the borders (AnyUp).
+
+    Args:
+        grid: coarse grid (h, w).
+        output_size: output grid (Ho, Wo), any.
+        reach: half a window's side as a share of the grid's; 0 or less stands for the whole grid (JAFAR).
+    """
+    (h, w), (ho, wo) = grid, output_size
+    return Neighborhood(grid, window_table(ho, h, reach), window_table(wo, w, reach))
+
+
+@cached_table(maxsize=64)
+def window_table(fine: int, coarse: int, reach: float) -> Tensor:
+    """Coarse positions from floor(coarse (x - reach)) to ceil(coarse (x + reach)) exclusive, x the centre in 0 … 1.
+
+    In float32 throughout, as the authors' code: floor and ceil of exact multiples depend on it.
+
+    Args:
+        fine: number of output positions.
+        coarse: number of coarse positions.
+        reach: as a share of the axis; 0 or less stands for all coarse positions.
+
+    Returns:
+        (fine, k) int64 on the CPU, -1 where a window holds fewer than k; shared between calls.
+    """
+    if reach <= 0:
+        return torch.arange(coarse).repeat(fine, 1)
+    centre = (torch.arange(fine, dtype=torch.float32) + 0.5) / fine
+    start = ((centre - reach).clamp(0, 1) * coarse).floor().long()[:, None]
+    stop = ((centre + reach).clamp(0, 1) * coarse).ceil().long()[:, None]
+    cells = start + torch.arange(int((stop - start).max()))
+    return cells.masked_fill(cells >= stop, -1)
 
 
 @cached_table(maxsize=64)

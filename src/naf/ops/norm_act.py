@@ -52,7 +52,7 @@ def conv_stack(
     rows = _band_rows(height, width * len(conv_weight) * out.element_size())
     padded = F.pad(image[None], (padding,) * 4, mode="reflect") if padding else image[None]
     conv_weight = conv_weight.contiguous(memory_format=torch.channels_last)
-    moments = _Moments()
+    moments = Moments()
     bands: list[Tensor] = []
     for start in range(0, height, rows):
         stop = min(start + rows, height)
@@ -94,11 +94,11 @@ def _conv(band: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.conv2d(band.permute(2, 0, 1)[None], weight, bias)[0].permute(1, 2, 0)
 
 
-def _norm_act_conv_(bands: list[Tensor], step: NormActConv, scale: Tensor, shift: Tensor) -> _Moments:
+def _norm_act_conv_(bands: list[Tensor], step: NormActConv, scale: Tensor, shift: Tensor) -> Moments:
     """One step on a map in bands (rows, W, D), each replaced by its result; returns the moments of the new map."""
     weight = step.conv_weight.contiguous(memory_format=torch.channels_last)
     padding = weight.shape[-1] // 2
-    moments = _Moments()
+    moments = Moments()
     above: Tensor | None = None  # the activated row above the band, whose own band is replaced by now
     for index, band in enumerate(bands):
         rows, width, channels = band.shape
@@ -123,7 +123,7 @@ def _norm_act_conv_(bands: list[Tensor], step: NormActConv, scale: Tensor, shift
     return moments
 
 
-class _Moments:
+class Moments:
     """Mean and variance of each channel over bands of a map.
 
     Sums are taken about the first band's mean, in the map's dtype over a band and in float64 over bands, so a
@@ -135,7 +135,7 @@ class _Moments:
         self.pivot = self.total = self.square = torch.empty(0)
 
     def add(self, band: Tensor) -> None:
-        """Count in a band (rows, W, D)."""
+        """Count in a band (…, D)."""
         pixels = band.reshape(-1, band.shape[-1])
         if not self.count:
             self.pivot = pixels.mean(0)

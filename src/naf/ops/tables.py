@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import lru_cache, wraps
 from typing import ParamSpec, TypeVar, cast
 
 import torch
+from torch._C import DisableTorchFunction
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,7 +27,15 @@ def cached_table(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
         @lru_cache(maxsize=maxsize)
         @wraps(make)
         def make_plain(*args: P.args, **kwargs: P.kwargs) -> T:
-            with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
+            with ExitStack() as stack:
+                if torch.compiler.is_compiling():
+                    # Values are needed now: torch.export shall see finished tables, not their making.
+                    stack.enter_context(DisableTorchFunction())
+                    stack.enter_context(unset_fake_temporarily())
+                    stack.enter_context(disable_proxy_modes_tracing())
+                stack.enter_context(torch.inference_mode(False))
+                stack.enter_context(torch.no_grad())
+                stack.enter_context(torch.device("cpu"))
                 return make(*args, **kwargs)
 
         return cast("Callable[P, T]", make_plain)

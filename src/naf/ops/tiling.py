@@ -42,7 +42,7 @@ class AxisTiles:
     def position_index(self, first: int, last: int) -> Tensor:
         """Where the positions of tiles first … last - 1 lie in their flattened `queries`."""
         start = torch.tensor(self.bounds[first : last + 1])
-        position = torch.arange(int(start[0]), int(start[-1]))
+        position = torch.arange(self.bounds[first], self.bounds[last])
         tile = torch.searchsorted(start, position, right=True) - 1
         return tile * self.queries.shape[1] + position - start[tile]
 
@@ -54,7 +54,12 @@ def plan_tiles(neighborhood: Neighborhood, *, may_merge: bool = True) -> tuple[A
         neighborhood: what to cut.
         may_merge: False keeps groups apart: each position then uses every cell of its tile, none with weight 0.
     """
-    rows, cols = _candidates(neighborhood.rows), _candidates(neighborhood.cols)
+    return _plan(neighborhood.rows, neighborhood.cols, may_merge)
+
+
+@cached_table(maxsize=8)  # by identity: column tables are shared by all bands of an output
+def _plan(row_table: Tensor, col_table: Tensor, may_merge: bool) -> tuple[AxisTiles, AxisTiles]:
+    rows, cols = _candidates(row_table), _candidates(col_table)
     if not may_merge:
         return rows[0].build(), cols[0].build()
 
@@ -109,12 +114,13 @@ class _Candidate:
         return AxisTiles(tuple(self.bounds.tolist()), queries, keys, log_count)
 
 
-@cached_table(maxsize=8)  # by identity: column tables are shared by all bands of an output
+@cached_table(maxsize=8)  # by identity, likewise
 def _candidates(table: Tensor) -> list[_Candidate]:
     positions = len(table)
     coarse = int(table.max()) + 1
-    count = torch.zeros(positions, coarse, dtype=torch.int16)
-    count.scatter_add_(1, table, torch.ones_like(table, dtype=torch.int16))
+    # The first column collects what stands for no cell.
+    count = torch.zeros(positions, coarse + 1, dtype=torch.int16)
+    count = count.scatter_add_(1, table + 1, torch.ones_like(table, dtype=torch.int16))[:, 1:]
     new_group = torch.ones(positions, dtype=torch.bool)
     new_group[1:] = (table[1:] != table[:-1]).any(1)
     starts = _split_long(new_group.nonzero()[:, 0], positions)
@@ -136,9 +142,9 @@ def _candidates(table: Tensor) -> list[_Candidate]:
 
 
 def _split_long(starts: Tensor, positions: int) -> Tensor:
-    """Cut the long groups (all cells near a border share one window) into pieces of the usual length."""
+    """Cut the long groups (cells near a border share one window, or all pixels the whole grid) into usual pieces."""
     ends = torch.cat([starts[1:], torch.tensor([positions])])
     lengths = ends - starts
-    usual = int(lengths.median())
+    usual = min(int(lengths.median()), _LONGEST)
     pieces = [torch.arange(int(a), int(b), usual) for a, b in zip(starts, ends, strict=True)]
     return torch.cat(pieces)

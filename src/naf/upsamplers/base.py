@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naf.upsamplers.checks import check_finite, check_map, pair_of_sizes, whole_number
+from naf.releases import channels_of_releases
+from naf.upsamplers.checks import check_channels, check_finite, check_map, pair_of_sizes, whole_number
 
 Positions = Sequence[float] | Tensor
 
@@ -36,7 +37,12 @@ class Guidance(ABC):
         batch: number of images, or None where the image does not matter.
         grid: coarse grid (h, w) of the features it serves.
         output_size: output grid (Ho, Wo).
+        channels: of the features it serves, or None for any.
+        hint: what to say where the features have another number of channels.
     """
+
+    channels: int | None = None
+    hint: str = ""
 
     def __init__(self, batch: int | None, grid: tuple[int, int], output_size: tuple[int, int]) -> None:
         self.batch, self.grid, self.output_size = batch, grid, output_size
@@ -147,22 +153,27 @@ class Guidance(ABC):
         weighted: Tensor = corners.to(dtype).unflatten(2, (4, -1)) * share.to(dtype).to(features.device)
         return weighted.sum(2).to(features.dtype)
 
-    def attention(self, row: int, col: int) -> Attention:
+    def attention(self, row: int, col: int, features: Tensor | None = None) -> Attention:
         """Weights of the coarse cells at one output pixel.
 
         Args:
             row: output row, 0 … Ho - 1.
             col: output column, 0 … Wo - 1.
+            features: (B, C, h, w), needed where the weights depend on them (JAFAR, AnyUp).
 
         Returns:
             The weights and the coarse rows and columns that they belong to.
 
         Raises:
             ValueError: if the pixel lies outside.
+            TypeError: if features are needed and not given.
             NotImplementedError: if the method has no such weights.
         """
         height, width = self.output_size
-        return self._attention(whole_number("row", row, 0, height - 1), whole_number("col", col, 0, width - 1))
+        pixel = whole_number("row", row, 0, height - 1), whole_number("col", col, 0, width - 1)
+        if features is not None:
+            self._check_features(features)
+        return self._attention(*pixel, features)
 
     # What a method defines. Only the first is needed; the others have a lean form in most methods.
 
@@ -181,13 +192,14 @@ class Guidance(ABC):
     def _at_pixels(self, features: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         return self._upsample(features)[:, :, rows, cols]
 
-    def _attention(self, row: int, col: int) -> Attention:
+    def _attention(self, row: int, col: int, features: Tensor | None) -> Attention:
         raise NotImplementedError(f"{type(self).__name__} has no attention weights")
 
     def _check_features(self, features: Tensor) -> None:
         check_map("features", features)
         if self.batch is not None and features.shape[0] != self.batch:
             raise ValueError(f"features have batch {features.shape[0]}, the image has {self.batch}: expected the same")
+        check_channels(features, self.channels, self.hint)
         if tuple(features.shape[2:]) != self.grid:
             raise ValueError(f"features have grid {tuple(features.shape[2:])}, the guidance was made for {self.grid}")
 
@@ -212,16 +224,41 @@ class Upsampler(nn.Module, ABC):
 
     image_channels: int | None = 3
     """Channels of the image, None for any."""
+    feature_channels: int | None = None
+    """Channels of the features, None for any."""
+    smallest_grid: int = 1
+    """Least rows and columns of the coarse grid."""
+    smallest_output: int = 1
+    """Least rows and columns of the output."""
+    name: str = ""
+    """What `naf.create` was asked for."""
     weights_source: str = "none needed"
     """In words, what `naf.create` loaded."""
     computed_buffers: ClassVar[tuple[str, ...]] = ()
     """Entries of the state dict that follow from the configuration; a checkpoint must agree with them."""
     uses_image: ClassVar[bool] = True
     """Whether the image matters; where it does not, None may be given for it."""
-    is_linear: ClassVar[bool] = True
-    """Whether the output is linear in the features."""
-    is_convex: ClassVar[bool] = True
+    uses_features: ClassVar[bool] = True
+    """Whether the output depends on the features that are given; wrappers of a backbone make their own."""
+    is_linear: bool = True
+    """Whether the output is linear in the features, channel by channel."""
+    is_convex: bool = True
     """Whether each output value is a weighted mean (weights >= 0) of the features' values in its channel."""
+    keeps_constants: bool = True
+    """Whether constant features stay constant: weights sum to one."""
+    has_attention: ClassVar[bool] = True
+    """Whether `Guidance.attention` gives weights."""
+    fits_one_image: ClassVar[bool] = False
+    """Whether it must be fitted to the image that it then serves."""
+    is_exportable: ClassVar[bool] = True
+    """Whether `torch.export` takes the forward."""
+    couples_batch: ClassVar[bool] = False
+    """Whether the images of a batch influence each other."""
+
+    @classmethod
+    def adapt_state(cls, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A published state dict under the names used here; as it is unless a method says otherwise."""
+        return state
 
     def forward(self, image: Tensor | None, features: Tensor, output_size: Sequence[int]) -> Tensor:
         """Upsample features under the guidance of an image.
@@ -261,7 +298,12 @@ class Upsampler(nn.Module, ABC):
             check_map("image", image, self.image_channels)
             if self.uses_image:
                 check_finite("image", image)
-        return self._encode(image, size, grid)
+        for what, sides, least in (("grid", grid, self.smallest_grid), ("output_size", size, self.smallest_output)):
+            if min(sides) < least:
+                raise ValueError(f"{what} is {sides}, expected at least {least} on each side for {self._label}")
+        guidance = self._encode(image, size, grid)
+        guidance.channels, guidance.hint = self.feature_channels, self._channel_hint()
+        return guidance
 
     def memory(self, image_size: tuple[int, int], output_size: tuple[int, int]) -> int:
         """Bytes that encoding an image takes on the CPU, about; 0 where next to nothing."""
@@ -271,6 +313,7 @@ class Upsampler(nn.Module, ABC):
     def _guidance(self, image: Tensor | None, features: Tensor, output_size: Sequence[int]) -> Guidance:
         """Check image and features against each other and encode."""
         check_map("features", features)
+        check_channels(features, self.feature_channels, self._channel_hint())  # before encoding for nothing
         if image is not None:
             check_map("image", image, self.image_channels)
             if image.shape[0] != features.shape[0]:
@@ -280,6 +323,13 @@ class Upsampler(nn.Module, ABC):
             if image.device != features.device:
                 raise ValueError(f"image is on {image.device}, features are on {features.device}: expected the same")
         return self.encode(image, output_size, features.shape[-2:])
+
+    @property
+    def _label(self) -> str:
+        return self.name or type(self).__name__
+
+    def _channel_hint(self) -> str:
+        return "" if self.feature_channels is None else f" by this {self._label}{channels_of_releases(self.name)}"
 
     @abstractmethod
     def _encode(self, image: Any, output_size: tuple[int, int], grid: tuple[int, int]) -> Guidance: ...

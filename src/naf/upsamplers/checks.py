@@ -60,6 +60,16 @@ def check_map(name: str, x: Tensor, channels: int | None = None) -> None:
         raise ValueError(f"{name} has {x.shape[1]} channels (shape {tuple(x.shape)}), expected {channels}")
 
 
+def check_channels(features: Tensor, channels: int | None, hint: str) -> None:
+    """Features of the width that a network was made for; `hint` ends the sentence that says otherwise.
+
+    Raises:
+        ValueError: if they have another.
+    """
+    if channels is not None and features.shape[1] != channels:
+        raise ValueError(f"features have {features.shape[1]} channels, expected {channels}{hint}")
+
+
 def check_finite(name: str, x: Tensor) -> None:
     """No NaN and no infinity.
 

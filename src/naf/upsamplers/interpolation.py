@@ -47,7 +47,8 @@ class InterpolationGuidance(Guidance):
         weight = (row_weight[:, :, None] * col_weight[:, None, :]).to(dtype).to(features.device)
         return (cells.to(dtype) * weight).sum((3, 4)).to(features.dtype)
 
-    def _attention(self, row: int, col: int) -> Attention:
+    def _attention(self, row: int, col: int, features: Tensor | None) -> Attention:
+        del features  # the weights come from the sizes alone
         weights = self.rows.weight[row][:, None] * self.cols.weight[col]
         return Attention(
             weights.float()[None, None].expand(self.batch or 1, 1, -1, -1), self.rows.cells[row], self.cols.cells[col]

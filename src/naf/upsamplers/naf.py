@@ -86,7 +86,8 @@ class NeighborhoodGuidance(Guidance):
             parts.append(points.permute(0, 1, 3, 2).flatten(1, 2))  # (B, C, N)
         return torch.cat(parts, dim=2) if parts else features.new_empty(*features.shape[:2], 0)
 
-    def _attention(self, row: int, col: int) -> Attention:
+    def _attention(self, row: int, col: int, features: Tensor | None) -> Attention:
+        del features  # the weights come from the image alone
         rows, cols = self.neighborhood.rows[row].to(self.keys.device), self.neighborhood.cols[col].to(self.keys.device)
         query = self.queries[:, :, row, col][:, :, None]
         weights = point_scores(query, self.keys, rows[None], cols[None], self.scale).softmax(-1)

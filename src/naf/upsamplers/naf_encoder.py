@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from naf.ops.norm_act import NormActConv, conv_stack
 from naf.ops.rope import rope_periods
+from naf.upsamplers.execution import needs_plain_layers, working_dtype
 
 _GROUPS, _EPS = 8, 1e-5  # of every group norm
 
@@ -92,28 +93,15 @@ class ImageEncoder(nn.Module):
 
     def forward(self, image: Tensor, output_size: tuple[int, int]) -> Tensor:
         """Guidance before RoPE: (B, 3, Hi, Wi) → (B, Ho, Wo, dim), pixel branch first."""
-        parameter = next(self.parameters())
-        # Half precision on the CPU only stores: few CPUs convolve in float16 at any speed, and it costs digits.
-        is_half_on_cpu = image.device.type == "cpu" and parameter.element_size() == 2
-        dtype = torch.float32 if is_half_on_cpu else parameter.dtype
+        dtype = working_dtype(self, image.device)
         branches = (self.encoder, self.sem_encoder)
-        if self._needs_graph(image):
+        if needs_plain_layers(self, image):
             return torch.cat([pool(b(image, dtype), output_size) for b in branches], dim=1).permute(0, 2, 3, 1)
         guidance = torch.empty(len(image), *output_size, self.dim, dtype=dtype, device=image.device)
         for branch, half in zip(branches, guidance.chunk(2, dim=-1), strict=True):
             for sample, out in zip(image, half, strict=True):
                 branch.into(sample, out)
         return guidance
-
-    def _needs_graph(self, image: Tensor) -> bool:
-        """Whether autograd, autocast, a compiler or another device than the CPU calls for plain layers."""
-        wants_grad = image.requires_grad or any(p.requires_grad for p in self.parameters())
-        return (
-            (torch.is_grad_enabled() and wants_grad)
-            or image.device.type != "cpu"
-            or torch.is_autocast_enabled("cpu")
-            or torch.compiler.is_compiling()
-        )
 
 
 def _weights(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:

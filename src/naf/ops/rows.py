@@ -1,0 +1,101 @@
+"""Zero-padded 3x3 convolutions on bands of rows: what a band needs of its input, and where padding belongs.
+
+A band is computed from the rows that it needs and no others. Zeros stand only beyond the borders of the whole map, so
+bands together equal the whole map, also where convolutions follow each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FoldedConv(NamedTuple):
+    """A 3x3 convolution with the batch norm that follows it, in evaluation mode.
+
+    Attributes:
+        weight: (D, C, 3, 3), channels last in memory.
+        bias: (D,).
+        stride: 1 or 2.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    stride: int
+
+
+def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype) -> FoldedConv:
+    """One convolution that does what the two do in evaluation mode, its parameters in dtype; differentiable."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.to(dtype) / (norm.running_var.to(dtype) + norm.eps).sqrt()
+    bias = -norm.running_mean.to(dtype) if conv.bias is None else conv.bias.to(dtype) - norm.running_mean.to(dtype)
+    weight = (conv.weight.to(dtype) * scale[:, None, None, None]).contiguous(memory_format=torch.channels_last)
+    return FoldedConv(weight, bias * scale + norm.bias.to(dtype), conv.stride[0])
+
+
+def rows_needed(start: int, stop: int, stride: int, height: int) -> tuple[int, int]:
+    """First and last + 1 of the input rows that output rows start … stop - 1 of a 3x3 convolution read.
+
+    Args:
+        start: first output row.
+        stop: last output row + 1.
+        stride: of the convolution, with one row of padding.
+        height: of the input.
+    """
+    return max(start * stride - 1, 0), min((stop - 1) * stride + 2, height)
+
+
+def conv_rows(x: Tensor, conv: FoldedConv, start: int, stop: int, height: int) -> Tensor:
+    """Output rows start … stop - 1 of a convolution and ReLU.
+
+    Args:
+        x: the rows that :func:`rows_needed` names, (B, C, rows, W).
+        conv: the convolution.
+        start: first output row.
+        stop: last output row + 1.
+        height: rows of the whole input.
+
+    Returns:
+        (B, D, stop - start, W'), channels last in memory where x is.
+    """
+    top = start * conv.stride == 0
+    bottom = (stop - 1) * conv.stride + 2 > height
+    if top and bottom:  # the convolution pads by itself
+        return F.conv2d(x, conv.weight, conv.bias, conv.stride, 1).relu_()
+    padded = F.pad(x, (0, 0, int(top), int(bottom))) if top or bottom else x
+    return F.conv2d(padded, conv.weight, conv.bias, conv.stride, (0, 1)).relu_()
+
+
+def bands(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
+    """Cut start … stop - 1 into bands of at most `rows`, in order."""
+    for top in range(start, stop, rows):
+        yield top, min(top + rows, stop)
+
+
+def join(pieces: Iterable[Tensor], size: int, dtype: torch.dtype) -> Tensor:
+    """Concatenate along dimension 1, piece by piece, so that the pieces are not held beside their sum.
+
+    Args:
+        pieces: (B, n, …), at least one.
+        size: sum of their n.
+        dtype: of the result.
+
+    Returns:
+        (B, size, …), contiguous.
+    """
+    remaining = iter(pieces)
+    first = next(remaining)
+    if first.requires_grad:  # writing into a buffer would make autograd copy it at every step
+        return torch.cat([first, *remaining], dim=1).to(dtype)
+    out = first.new_empty(first.shape[0], size, *first.shape[2:], dtype=dtype)
+    out[:, : first.shape[1]] = first
+    done = first.shape[1]
+    for piece in remaining:
+        out[:, done : done + piece.shape[1]] = piece
+        done += piece.shape[1]
+    return out

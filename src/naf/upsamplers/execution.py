@@ -1,0 +1,31 @@
+"""Which dtype a method works in, and whether it may take its lean path."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def working_dtype(module: nn.Module, device: torch.device) -> torch.dtype:
+    """The parameters' dtype; float32 for half precision on the CPU, where few cores compute in it at any speed."""
+    dtype = next((p.dtype for p in module.parameters()), torch.float32)
+    return torch.float32 if device.type == "cpu" and dtype.itemsize == 2 else dtype
+
+
+def wants_grad(module: nn.Module, *inputs: Tensor) -> bool:
+    """Whether autograd records what the module does with the inputs."""
+    leaves = (*inputs, *module.parameters())
+    return torch.is_grad_enabled() and any(x.requires_grad for x in leaves)
+
+
+def needs_plain_layers(module: nn.Module, *inputs: Tensor) -> bool:
+    """Whether autograd, autocast, a compiler or another device than the CPU calls for plain layers.
+
+    The lean paths write into buffers band by band, which pays where a cache is small and nobody records.
+    """
+    return (
+        wants_grad(module, *inputs)
+        or any(x.device.type != "cpu" for x in inputs)
+        or torch.is_autocast_enabled("cpu")
+        or torch.compiler.is_compiling()
+    )
