@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from rich.progress import track
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from squeezenet import SqueezeNet
 from torch import Tensor, nn
-from torchvision.models import squeezenet1_0
 
 import naf
 from naf.data import read_image
@@ -30,15 +30,13 @@ CROP, STRIDE = 256, 8
 
 
 class Teacher(nn.Module):
-    """SqueezeNet up to fire8, padded so that each stride-8 cell is centred on its pixels."""
+    """SqueezeNet's fire8, each channel brought to unit variance."""
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        net = squeezenet1_0()
-        net.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
-        self.layers = net.features[:11].eval().requires_grad_(False)
+        self.backbone = SqueezeNet(weights, "fire8")
         self.scale: Tensor
-        self.register_buffer("scale", torch.ones(1, 512, 1, 1))
+        self.register_buffer("scale", torch.ones(1, self.backbone.channels, 1, 1))
 
     @torch.no_grad()
     def calibrate(self, image01: Tensor) -> None:
@@ -48,7 +46,7 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, image01: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, 512, H/8, W/8)."""
-        features: Tensor = self.layers(F.pad(naf.normalize(image01), (5, 6, 5, 6))) * self.scale
+        features: Tensor = self.backbone(image01) * self.scale
         return features
 
 

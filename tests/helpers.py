@@ -22,6 +22,8 @@ SMALL = {
     "naf++": {"dim": 48, "img_layers": 2},
     "jafar": {"qk_dim": 16, "v_dim": CHANNELS},
     "anyup": {"qk_dim": 16},
+    "loftup": {"dim": CHANNELS},
+    "lift": {"in_channels": CHANNELS, "patch_size": 8},
 }
 
 # Relative, against float32.

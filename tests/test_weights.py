@@ -488,11 +488,11 @@ def test_where_no_hash_is_published_that_of_the_first_download_counts(jafar, ser
     assert len(caplog.records) == 1
     changed = {"jafar": {key: -value for key, value in jafar.state_dict().items()}}
     path.write_bytes(as_bytes(changed))
-    with pytest.raises(WeightsError, match="refused.*at its first use"):
+    with pytest.raises(WeightsError, match=r"refused.*at its first use"):
         naf.create("jafar", weights="official:vit_small_patch14_dinov2")
     path.unlink()
     server.content = as_bytes(changed)
-    with pytest.raises(WeightsError, match="refused.*at its first use"):
+    with pytest.raises(WeightsError, match=r"refused.*at its first use"):
         naf.create("jafar", weights="official:vit_small_patch14_dinov2")
 
 

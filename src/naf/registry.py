@@ -34,6 +34,7 @@ class Entry:
         ratios: what the method makes by itself, empty for any; other sizes are then resized bilinearly.
         needs_backbone: whether the constructor must be given a backbone.
         learns: whether there is something to be trained beyond that backbone.
+        channels_argument: the constructor's name for the channels of the features, empty where it takes any.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Entry:
     ratios: tuple[int, ...] = ()
     needs_backbone: bool = False
     learns: bool = True
+    channels_argument: str = ""
 
     @property
     def options(self) -> list[str]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from naf.ops import attention
 from naf.ops.attention import attend_points, neighborhood_attention, neighborhood_scores
-from naf.ops.neighborhood import Neighborhood, make_neighborhood
+from naf.ops.neighborhood import Neighborhood, make_neighborhood, make_window
 from naf.ops.tiling import plan_tiles
 from tests.helpers import randn, relative_error
 
@@ -29,22 +29,30 @@ def problems(draw, max_coarse=9, max_extra=20):
             size.append(coarse + draw(st.integers(0, max_extra)))
         else:
             size.append(coarse * (draw(st.integers(2, 5)) if kind == "integer" else 1))
-    kernel, rule = draw(st.sampled_from([1, 2, 3, 5, 9])), draw(st.sampled_from(["official", "cell"]))
+    kernel, rule = draw(st.sampled_from([1, 2, 3, 5, 9])), draw(st.sampled_from(["official", "cell", "window"]))
+    if rule == "window" and draw(st.booleans()):  # the output may be the smaller one
+        size = [draw(st.integers(1, 12)), draw(st.integers(1, 12))]
     batch, heads = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     dim, width, seed = draw(st.integers(1, 9)), draw(st.integers(1, 7)), draw(st.integers(0, 99))
-    neighborhood = make_neighborhood(tuple(grid), tuple(size), kernel, rule)
-    return neighborhood, *tensors(batch, heads, grid, size, dim, width, seed), 1 / math.sqrt(dim)
+    if rule == "window":
+        neighborhood = make_window(tuple(grid), tuple(size), draw(st.sampled_from([0.0, 0.05, 0.1, 0.34])))
+    else:
+        neighborhood = make_neighborhood(tuple(grid), tuple(size), kernel, rule)
+    shared = draw(st.booleans())
+    inputs = tensors(batch, heads, grid, size, dim, width, seed, value_heads=1 if shared else heads)
+    return neighborhood, *inputs, 1 / math.sqrt(dim)
 
 
-def tensors(batch, heads, grid, size, dim, width, seed=0, dtype=torch.float32):
+def tensors(batch, heads, grid, size, dim, width, seed=0, dtype=torch.float32, value_heads=None):
     q = randn(batch, heads, *size, dim, seed=seed, dtype=dtype)
     k = randn(batch, heads, *grid, dim, seed=seed + 1, dtype=dtype)
-    v = randn(batch, heads, *grid, width, seed=seed + 2, dtype=dtype)
+    v = randn(batch, value_heads or heads, *grid, width, seed=seed + 2, dtype=dtype)
     return q, k, v
 
 
 def use_counts(table, coarse):
-    return torch.stack([torch.bincount(row, minlength=coarse) for row in table]).double()
+    """How often each position uses each cell; -1 in a table stands for none."""
+    return torch.stack([torch.bincount(row[row >= 0], minlength=coarse) for row in table]).double()
 
 
 def dense_weights(neighborhood, q, k, scale):
@@ -57,7 +65,10 @@ def dense_weights(neighborhood, q, k, scale):
 
 
 def dense(neighborhood, q, k, v, scale):
-    out = dense_weights(neighborhood, q, k, scale) @ v.double().flatten(2, 3)
+    weights = dense_weights(neighborhood, q, k, scale)
+    if v.shape[1] != q.shape[1]:
+        weights = weights.mean(1, keepdim=True)  # values shared by the heads
+    out = weights @ v.double().flatten(2, 3)
     return out.unflatten(2, neighborhood.output_size)
 
 
@@ -132,7 +143,9 @@ def test_scores_are_scaled_dot_products_in_kernel_order(problem):
     neighborhood, q, k, _, scale = problem
     rows, cols = neighborhood.rows, neighborhood.cols
     keys = k[:, :, rows[:, None, :, None], cols[None, :, None, :]]  # (B, n, Ho, Wo, kh, kw, d)
-    expected = (q[:, :, :, :, None, None] * keys).sum(-1).flatten(4) * scale
+    expected = (q[:, :, :, :, None, None] * keys).sum(-1) * scale
+    is_none = (rows < 0)[:, None, :, None] | (cols < 0)[None, :, None, :]
+    expected = expected.masked_fill(is_none, -math.inf).flatten(4)
     scores = neighborhood_scores(q, k, neighborhood, scale=scale)
     torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
 
@@ -174,6 +187,19 @@ def test_gradients_pass_gradcheck(grid, size, rule, backend):
 
     # fast_mode compares random projections of the Jacobian: for the one size that cannot be small.
     assert torch.autograd.gradcheck(attend, inputs, fast_mode=size == (3, 18))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("reach", [0.0, 0.2])
+def test_gradients_of_windows_and_shared_values_pass_gradcheck(reach, backend):
+    grid, size = (3, 4), (4, 7)
+    neighborhood = make_window(grid, size, reach)
+    inputs = [x.requires_grad_() for x in tensors(1, 2, grid, size, 2, 2, dtype=torch.float64, value_heads=1)]
+
+    def attend(q, k, v):
+        return neighborhood_attention(q, k, v, neighborhood, scale=0.7, backend=backend)
+
+    assert torch.autograd.gradcheck(attend, inputs)
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 2])

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from naf.ops.neighborhood import axis_table, make_neighborhood
+from naf.ops.neighborhood import axis_table, make_neighborhood, make_window, window_table
 
 RULES = ("official", "cell")
 coarse_sizes = st.integers(1, 24)
@@ -93,6 +93,27 @@ def test_a_fractional_ratio_on_a_small_grid_repeats_cells_under_the_official_rul
     assert official.shape == (15, 9)  # dilation 1: nine of fifteen upsampled rows
     assert all(len(set(row)) < 9 for row in official.tolist())
     assert cell.tolist() == [list(range(8))] * 15
+
+
+@settings(max_examples=100)
+@given(coarse=coarse_sizes, fine=st.integers(1, 90), reach=st.sampled_from([0.05, 0.1, 0.25, 0.6, 2.0]))
+def test_a_window_holds_the_cells_that_touch_the_interval_around_the_centre(coarse, fine, reach):
+    table = window_table(fine, coarse, reach)
+    assert table.shape[0] == fine
+    for position, row in enumerate(table.tolist()):
+        cells = [cell for cell in row if cell >= 0]
+        low, high = max((position + 0.5) / fine - reach, 0), min((position + 0.5) / fine + reach, 1)
+        # A cell belongs where its interval and the window overlap; rounding decides where they only touch.
+        for cell in range(coarse):
+            overlap = min((cell + 1) / coarse, high) - max(cell / coarse, low)
+            assert abs(overlap) < 1e-6 or (cell in cells) == (overlap > 0)
+        assert cells == list(range(cells[0], cells[-1] + 1))
+
+
+def test_a_window_without_reach_is_the_whole_grid():
+    neighborhood = make_window((3, 5), (7, 2), 0.0)
+    assert neighborhood.rows.tolist() == [[0, 1, 2]] * 7
+    assert neighborhood.cols.tolist() == [[0, 1, 2, 3, 4]] * 2
 
 
 def test_band_keeps_the_rows_asked_for_and_all_columns():

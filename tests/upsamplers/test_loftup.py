@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import naf
+from naf.ops import rows as row_bands
 from naf.upsamplers import loftup as module
 from naf.upsamplers import loftup_network
 from naf.upsamplers.loftup import LoftUp
@@ -103,8 +104,9 @@ def test_parameters_are_as_many_as_the_paper_says():
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_output_is_that_of_the_definition(dtype, with_autograd, training, monkeypatch):
     # Many bands, steps of tokens and steps of queries.
-    for name, value in {"_CPU_PIXELS": 20, "_LEAST_ROWS": 1, "_CPU_TOKENS": 7}.items():
-        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(row_bands, "_CPU_PIXELS", 20)
+    monkeypatch.setattr(row_bands, "_LEAST_ROWS", 1)
+    monkeypatch.setattr(module, "_CPU_TOKENS", 7)
     monkeypatch.setattr(loftup_network, "_SCORES", 1)
     upsampler = small().to(dtype).train(training)
     image, features, size = scene(dtype=dtype)

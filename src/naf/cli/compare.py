@@ -64,14 +64,17 @@ def compare(
         bar.advance(task)
         for name in names:
             bar.update(task, description=name)
-            # Official weights exist for some methods only; the others are made as they come.
-            own_weights = weights if entry(name).parameters else "auto"
-            method = load_upsampler(name, own_weights, neighborhood, place)
+            method = load_upsampler(name, weights, neighborhood, place, network)
             with measure(place) as usage:
                 out = method(normalize(image[None]), features, goal)
-            caption = f"{goal[0]}x{goal[1]}, {usage.seconds * 1e3:.0f} ms, +{usage.above_mib:.0f} MiB"
-            panels.append(Panel(colors.image(out), name, caption))
+            caption = f"{goal[0]}x{goal[1]}, {_seconds(usage.seconds)}, +{usage.above_mib:.0f} MiB"
+            title = f"{name} (untrained)" if method.weights_source.startswith("untrained") else name
+            panels.append(Panel(colors.image(out), title, caption))
             console.print(f"{name}: {caption}", markup=False)
             bar.advance(task)
     write_picture(target, comparison_sheet(panels, title=photo.name))
     console.print(f"wrote {target}", markup=False)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1e3:.0f} ms"

@@ -43,7 +43,7 @@ def demo(
     place = inputs.choose_device(device)
     folder = inputs.output_folder(output)
     network = load_backbone(backbone, place, torch.float32, None)
-    method = load_upsampler("naf", "auto", "cell", place)  # two of the photos have ratios that are no integers
+    method = load_upsampler("naf", "auto", "cell", place, network)  # two of the photos have ratios that are no integers
     bilinear = create("bilinear")
     with progress() as bar:
         task = bar.add_task("", total=len(PHOTOS))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from naf import backbones
 from naf.backbones.base import Backbone
 from naf.cli.console import console
-from naf.registry import create, entry
+from naf.registry import create, entry, list_upsamplers
 from naf.upsamplers.base import Upsampler
 
 
@@ -21,12 +23,41 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype, max_side:
     return backbone
 
 
-def load_upsampler(name: str, weights: str, neighborhood: str, device: torch.device) -> Upsampler:
-    """The upsampler on its device; prints its weights. "none" stands for None."""
-    takes_rule = "neighborhood" in entry(name).options
-    config = {"neighborhood": neighborhood} if takes_rule else {}
-    upsampler = create(name, None if weights == "none" else weights, **config).to(device)
-    source = "" if upsampler.weights_source == "none needed" else f", weights: {upsampler.weights_source}"
+def load_upsampler(name: str, weights: str, neighborhood: str, device: torch.device, backbone: Backbone) -> Upsampler:
+    """The upsampler for the features of a backbone, on its device; prints its weights.
+
+    Args:
+        name: registered name.
+        weights: for all methods ("auto", "none", a file, …), or NAME=SOURCE for single ones, separated by commas;
+            methods that take none or are not named take "auto". "none" stands for None.
+        neighborhood: NAF's rule.
+        device: where.
+        backbone: whose features it shall serve.
+    """
+    about = entry(name)
+    source = weights_for(name, weights) if about.needs_weights else "auto"
+    takes_rule = "neighborhood" in about.options
+    config: dict[str, Any] = {"neighborhood": neighborhood} if takes_rule else {}
+    if about.channels_argument and not source.startswith("official:"):  # a release brings its own width
+        config[about.channels_argument] = backbone.channels
+    if about.needs_backbone:
+        config["backbone"] = backbone
+    upsampler = create(name, None if source == "none" else source, **config).to(device)
+    stated = "" if upsampler.weights_source == "none needed" else f", weights: {upsampler.weights_source}"
     rule = f", neighborhood: {neighborhood}" if takes_rule else ""
-    console.print(f"upsampler  {name}{source}{rule}", markup=False)
+    console.print(f"upsampler  {name}{stated}{rule}", markup=False)
     return upsampler
+
+
+def weights_for(name: str, weights: str) -> str:
+    """The source for one method in "SOURCE" or "NAME=SOURCE,NAME=SOURCE"; "auto" where it is not named.
+
+    Raises:
+        ValueError: if the named ones hold a method that does not exist.
+    """
+    pairs = [part.strip().partition("=") for part in weights.split(",")]
+    if not all(equals and key in list_upsamplers() for key, equals, _ in pairs):
+        if len(pairs) > 1:
+            raise ValueError(f"--weights is {weights!r}, expected one source, or NAME=SOURCE for each, with commas")
+        return weights
+    return {key: source for key, _, source in pairs}.get(name, "auto")

@@ -22,7 +22,10 @@ MaxSide = Annotated[
 ]
 Weights = Annotated[
     str,
-    typer.Option(help="auto, official (downloads the authors' release), none (untrained), or a checkpoint file."),
+    typer.Option(
+        help="auto, official or official:RELEASE (downloads the authors' file; `naf models --releases`), none "
+        "(untrained), a checkpoint file, or NAME=SOURCE for single methods, separated by commas."
+    ),
 ]
 NeighborhoodRule = Annotated[
     str,

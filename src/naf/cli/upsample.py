@@ -63,7 +63,7 @@ def upsample(
         raise ValueError("--save npy cannot hold --dtype bfloat16: take float16, float32 or --save safetensors")
     folder = inputs.output_folder(output)
     network = load_backbone(backbone, place, kind, max_side)
-    method = load_upsampler(upsampler, weights, neighborhood, place)
+    method = load_upsampler(upsampler, weights, neighborhood, place, network)
     failed = 0
     with progress() as bar:
         task = bar.add_task("", total=len(paths))

@@ -6,12 +6,19 @@ bands together equal the whole map, also where convolutions follow each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Rows = Callable[[int, int], Tensor]
+"""Gives rows start … stop - 1 of a map, (B, C, stop - start, W)."""
+
+_CPU_PIXELS, _DEVICE_PIXELS = 1 << 14, 1 << 17  # of a band
+_LEAST_ROWS = 8  # of a band: its halo costs up to two more rows of each convolution
 
 
 class FoldedConv(NamedTuple):
@@ -71,6 +78,11 @@ def conv_rows(x: Tensor, conv: FoldedConv, start: int, stop: int, height: int) -
     return F.conv2d(padded, conv.weight, conv.bias, conv.stride, (0, 1)).relu_()
 
 
+def band_rows(width: int, device: torch.device) -> int:
+    """Rows of a band of that width: little memory on the CPU, enough work elsewhere."""
+    return max(_LEAST_ROWS, (_CPU_PIXELS if device.type == "cpu" else _DEVICE_PIXELS) // width)
+
+
 def bands(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
     """Cut start … stop - 1 into bands of at most `rows`, in order."""
     for top in range(start, stop, rows):
@@ -93,9 +105,46 @@ def join(pieces: Iterable[Tensor], size: int, dtype: torch.dtype) -> Tensor:
     if first.requires_grad:  # writing into a buffer would make autograd copy it at every step
         return torch.cat([first, *remaining], dim=1).to(dtype)
     out = first.new_empty(first.shape[0], size, *first.shape[2:], dtype=dtype)
-    out[:, : first.shape[1]] = first
-    done = first.shape[1]
-    for piece in remaining:
+    done = 0
+    for piece in itertools.chain([first], remaining):
         out[:, done : done + piece.shape[1]] = piece
         done += piece.shape[1]
+    return out
+
+
+def join_bands(make: Rows, start: int, stop: int, rows: int, dtype: torch.dtype) -> Tensor:
+    """Output rows start … stop - 1, made in bands.
+
+    Args:
+        make: gives some rows, (B, C, rows, W).
+        start: first row.
+        stop: last row + 1.
+        rows: of a band, at most.
+        dtype: of the result.
+
+    Returns:
+        (B, C, stop - start, W), channels last in memory.
+    """
+    pieces = (make(*band).permute(0, 2, 3, 1) for band in bands(start, stop, rows))
+    return join(pieces, stop - start, dtype).permute(0, 3, 1, 2)
+
+
+def pick_points(make: Rows, rows: Tensor, cols: Tensor, like: Tensor) -> Tensor:
+    """Pixels of an output that is made in bands; only bands that hold a pixel are made.
+
+    Args:
+        make: gives some rows, (B, C, rows, W).
+        rows: (N,) int64, on the CPU.
+        cols: (N,) int64, on the CPU.
+        like: tells batch, channels, dtype and device, (B, C, …).
+
+    Returns:
+        (B, C, N).
+    """
+    out = like.new_empty(*like.shape[:2], len(rows))
+    group = rows // _LEAST_ROWS
+    for index in group.unique().tolist():
+        hit = group == index
+        first, last = int(rows[hit].min()), int(rows[hit].max())
+        out[:, :, hit] = make(first, last + 1)[:, :, rows[hit] - first, cols[hit]]
     return out

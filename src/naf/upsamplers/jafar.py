@@ -35,7 +35,13 @@ class Modulation(nn.Module):
         self.beta = Conv(channels, channels, 1)
 
 
-@register("jafar", paper="arXiv 2506.11136", summary="JAFAR: attention to the whole coarse grid", is_vfm_agnostic=False)
+@register(
+    "jafar",
+    paper="arXiv 2506.11136",
+    summary="JAFAR: attention to the whole coarse grid",
+    is_vfm_agnostic=False,
+    channels_argument="v_dim",
+)
 class JAFAR(CrossAttentionUpsampler):
     """JAFAR.
 

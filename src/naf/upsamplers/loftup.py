@@ -7,26 +7,21 @@ not a combination of the given ones. Trained for one backbone. Names in the stat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naf.ops.rows import bands, conv_rows, fold_batch_norm, join, rows_needed
+from naf.ops.rows import Rows, band_rows, bands, conv_rows, fold_batch_norm, join, pick_points, rows_needed
 from naf.registry import register
 from naf.upsamplers.base import Guidance, Upsampler
 from naf.upsamplers.checks import whole_number
 from naf.upsamplers.execution import working_dtype
 from naf.upsamplers.loftup_network import GRID_CHANNELS, ChannelNorm, Colors, KeysValues, Network
 
-# Pixels a band of the convolutions and tokens a step of the transformer: in cache on the CPU, enough work elsewhere.
-_CPU_PIXELS, _CPU_TOKENS = 1 << 14, 1 << 10
-_DEVICE_PIXELS = _DEVICE_TOKENS = 1 << 17
-_LEAST_ROWS = 8  # of a band: its halo costs two more rows of the first convolution
-
-Rows = Callable[[int, int], Tensor]
+_CPU_TOKENS, _DEVICE_TOKENS = 1 << 10, 1 << 17  # a step of the transformer: in cache on the CPU, much work elsewhere
 
 
 class LoftUpGuidance(Guidance):
@@ -66,9 +61,8 @@ class LoftUpGuidance(Guidance):
     def _decode(self, queries: Rows, cells: list[KeysValues], start: int, stop: int) -> Iterator[Tensor]:
         """Output tokens (B, n, C) of the rows, in order."""
         is_cpu, width = self.colors.device.type == "cpu", self.output_size[1]
-        rows = max(_LEAST_ROWS, (_CPU_PIXELS if is_cpu else _DEVICE_PIXELS) // width)
-        for top, bottom in bands(start, stop, rows):
-            tokens = queries(top, bottom).permute(0, 2, 3, 1).flatten(1, 2)
+        for band in bands(start, stop, band_rows(width, self.colors.device)):
+            tokens = queries(*band).permute(0, 2, 3, 1).flatten(1, 2)
             for part in tokens.split(_CPU_TOKENS if is_cpu else _DEVICE_TOKENS, dim=1):
                 yield self._upsampler.upsampler.decode(part, cells)
 
@@ -93,14 +87,7 @@ class LoftUpGuidance(Guidance):
         return make
 
     def _at_pixels(self, features: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        make = self._bands(features)
-        out = features.new_empty(*features.shape[:2], len(rows))
-        for top, bottom in bands(0, self.output_size[0], _LEAST_ROWS):
-            hit = (rows >= top) & (rows < bottom)
-            if hit.any():
-                first, last = int(rows[hit].min()), int(rows[hit].max())
-                out[:, :, hit] = make(first, last + 1)[:, :, rows[hit] - first, cols[hit]]
-        return out
+        return pick_points(self._bands(features), rows, cols, features)
 
 
 @register(

@@ -1,0 +1,81 @@
+"""FeatUp's jittered views: an image flipped, zoomed, padded and cropped.
+
+Each step of a view works along one axis and is linear. A view of a map is therefore rows @ map @ columns^T with two
+small matrices, which can be composed with a blur or cut to patches before anything of the map's width is touched.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_MAX_ZOOM = 1.8
+_PADDING = 30  # pixels of reflection on each side
+
+
+class Views(NamedTuple):
+    """What was drawn for n views; a zoom of 1 for every second of them, about.
+
+    Attributes:
+        flip: (n,) bool, left and right exchanged.
+        zoom: (n,) float64, 1 … 1.8.
+        corner: (n, 2) float64, 0 … 1: where the crop starts among the places that it can.
+    """
+
+    flip: Tensor
+    zoom: Tensor
+    corner: Tensor
+
+    def select(self, index: Tensor | slice) -> Views:
+        """Some of the views."""
+        return Views(self.flip[index], self.zoom[index], self.corner[index])
+
+    def matrices(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Matrices of the views of a map, (n, H, H) and (n, W, W), float64; each row sums to one."""
+        height, width = size
+        rows = _axis_matrices(height, self.zoom, self.corner[:, 0])
+        cols = _axis_matrices(width, self.zoom, self.corner[:, 1])
+        return rows, torch.where(self.flip[:, None, None], cols.flip(2), cols)  # flipped first, then zoomed
+
+
+def draw_views(count: int, generator: torch.Generator) -> Views:
+    """`count` views at random."""
+    uniform = torch.rand(count, 5, generator=generator, dtype=torch.float64)
+    zoom = torch.where(uniform[:, 1] < 0.5, 1 + (_MAX_ZOOM - 1) * uniform[:, 2], 1.0)
+    return Views(uniform[:, 0] < 0.5, zoom, uniform[:, 3:])
+
+
+def see(image: Tensor, views: Views) -> Tensor:
+    """Views of an image (C, H, W) as images, (n, C, H, W), dtype of the image."""
+    rows, cols = (matrix.to(image.dtype).to(image.device) for matrix in views.matrices((image.shape[1], image.shape[2])))
+    return rows[:, None] @ image @ cols[:, None].mT
+
+
+def blur_matrix(size: int) -> Tensor:
+    """The Gaussian of 5 pixels and sigma 1 along an axis with reflected border, (size, size), float64."""
+    offset = torch.arange(-2, 3)
+    weight = (-offset.double().square() / 2).exp()
+    cell = _reflect(torch.arange(size)[:, None] + offset, torch.tensor(size))
+    return torch.zeros(size, size, dtype=torch.float64).scatter_add_(1, cell, (weight / weight.sum()).expand(size, 5))
+
+
+def _axis_matrices(size: int, zoom: Tensor, corner: Tensor) -> Tensor:
+    """Bilinear zoom, reflect padding and crop along one axis, (n, size, size)."""
+    padding = min(_PADDING, size - 1)
+    zoomed = (zoom * size).round().long()[:, None]  # (n, 1)
+    start = (corner[:, None] * (zoomed + 2 * padding - size + 1)).long() - padding
+    position = _reflect(start + torch.arange(size), zoomed)  # (n, size), pixels of the zoomed map
+    source = ((position.double() + 0.5) * size / zoomed - 0.5).clamp(0, size - 1)
+    low = source.long()
+    share = source - low
+    matrix = torch.zeros(len(zoom), size, size, dtype=torch.float64)
+    matrix.scatter_add_(2, low[..., None], (1 - share)[..., None])
+    return matrix.scatter_add_(2, (low + 1).clamp(max=size - 1)[..., None], share[..., None])
+
+
+def _reflect(position: Tensor, size: Tensor) -> Tensor:
+    """Positions mirrored once at the centres of the first and the last pixel, as reflect padding does."""
+    last = size - 1
+    return (last - (last - position.abs()).abs()).clamp(min=0)
