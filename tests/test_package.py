@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import naf
-from tests.helpers import randn
+from tests.helpers import config_of, randn
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(naf.__file__).parent
@@ -116,32 +116,52 @@ def test_names_are_listed_in_order():
 
 # torch.hub ----------------------------------------------------------------------------------------------------------
 
-HUB_ENTRIES = ["bicubic", "bilinear", "lanczos", "naf", "naf_plus_plus", "nearest"]
+HUB_ENTRIES = sorted({"naf++": "naf_plus_plus"}.get(name, name.replace("-", "_")) for name in naf.list_upsamplers())
 
 
 def hub_load(name, **options):
     return torch.hub.load(str(ROOT), name, source="local", **options)
 
 
+def hub_parameters(name):
+    listed = torch.hub._import_module("hubconf", ROOT / "hubconf.py")
+    assert getattr(listed, name).__doc__
+    return inspect.signature(getattr(listed, name)).parameters
+
+
+def test_torch_hub_lists_every_upsampler():
+    listed = torch.hub._import_module("hubconf", ROOT / "hubconf.py")
+    assert (
+        sorted(key for key in vars(listed) if inspect.isfunction(getattr(listed, key)) and key[0] != "_") == HUB_ENTRIES
+    )
+
+
 @pytest.mark.parametrize("name", HUB_ENTRIES)
 def test_hub_entries_have_the_official_signature(name):
-    listed = torch.hub._import_module("hubconf", ROOT / "hubconf.py")
-    parameters = inspect.signature(getattr(listed, name)).parameters
-    assert list(parameters)[:2] == ["pretrained", "device"]
+    parameters = hub_parameters(name)
+    assert [key for key in parameters if key != "backbone"][:2] == ["pretrained", "device"]
     assert isinstance(parameters["pretrained"].default, bool)
     assert parameters["device"].default == "cpu"
-    assert getattr(listed, name).__doc__
 
 
 @pytest.mark.parametrize("name", HUB_ENTRIES)
 def test_torch_hub_gives_every_upsampler_ready_for_use(name):
-    config = {"dim": 32, "img_layers": 1} if name.startswith("naf") else {}
-    upsampler = hub_load(name, pretrained=False, device="cpu", **config)
+    registered = "naf++" if name == "naf_plus_plus" else name.replace("_", "-")
+    upsampler = hub_load(name, pretrained=False, device="cpu", **config_of(registered))
     assert isinstance(upsampler, naf.Upsampler)
+    assert upsampler.name == registered
     assert not upsampler.training
+    if upsampler.fits_one_image:
+        return
     with torch.no_grad():
         out = upsampler(randn(1, 3, 12, 15), randn(1, 8, 4, 5), (12, 15))
     assert out.shape == (1, 8, 12, 15)
+
+
+@pytest.mark.parametrize("name", ["jafar", "loftup", "featup", "lift"])
+def test_torch_hub_asks_which_release_is_meant(name):
+    with pytest.raises(naf.WeightsError, match=f"'{name}' has one release for each backbone"):
+        hub_load(name, pretrained=True)
 
 
 def test_torch_hub_moves_the_upsampler_to_the_device():

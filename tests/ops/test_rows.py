@@ -14,6 +14,7 @@ from naf.ops.rows import (
     join,
     join_bands,
     pick_points,
+    resized_rows,
     rows_needed,
 )
 from tests.helpers import randn
@@ -92,3 +93,12 @@ def test_points_make_only_the_rows_that_they_need():
     assert made == [(2, 6), (30, 31)]
     none = torch.empty(0, dtype=torch.int64)
     assert pick_points(make, none, none, whole).shape == (2, 3, 0)
+
+
+@pytest.mark.parametrize("output_size", [(23, 9), (9, 5), (4, 4), (1, 1), (18, 10)])
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_resized_rows_are_those_of_the_resized_map(output_size, rows):
+    whole = randn(2, 3, 9, 5, dtype=torch.float64)
+    make = resized_rows(lambda start, stop: whole[:, :, start:stop], (9, 5), output_size)
+    expected = F.interpolate(whole, size=output_size, mode="bilinear")
+    torch.testing.assert_close(join_bands(make, 0, output_size[0], rows, whole.dtype), expected)

@@ -14,10 +14,8 @@ from safetensors.torch import save_file
 import naf
 from naf.registry import entry
 from naf.releases import releases_of
-from tests.helpers import CHANNELS, TOLERANCE, config_of, randn, relative_error, small
+from tests.helpers import CHANNELS, NAMES, TOLERANCE, config_of, randn, relative_error, small
 
-# A method that is fitted to one image cannot be called with others; it has tests of its own.
-NAMES = [name for name in naf.list_upsamplers() if not entry(name).cls.fits_one_image]
 every_upsampler = pytest.mark.parametrize("name", NAMES)
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 cheap = settings(max_examples=30)

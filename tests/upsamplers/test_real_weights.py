@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import skimage.data
-import torch
 import torch.nn.functional as F
 
 import naf

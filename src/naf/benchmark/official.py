@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -249,7 +250,7 @@ class Checkout:
 
     def _is_own(self, name: str, module: ModuleType) -> bool:
         file = getattr(module, "__file__", None)  # None for packages without __init__.py
-        return name.partition(".")[0] in self._names or (file is not None and Path(file).is_relative_to(self.path))
+        return name.partition(".")[0] in self._names or str(file).startswith(f"{self.path}{os.sep}")
 
     def _replace_default_devices(self, device: torch.device) -> None:
         """Functions that work on "cuda" unless told otherwise (JAFAR's coordinates) get the device in its place."""

@@ -12,6 +12,7 @@ import math
 import platform
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,7 @@ class _Runner:
     repository: str
     module: nn.Module
     run: Callable[[], Tensor]
+    active: Callable[[], AbstractContextManager[None]] = nullcontext  # within it the module finds its own imports
     has_our_weights: bool = True
     difference: float | None = None
     times: list[float] = field(default_factory=list)
@@ -152,7 +154,7 @@ def peers(
         grid: rows and columns of the features.
         rounds: measured rounds.
         device: where.
-        on_call: told before each call: what is called, the calls made, the calls to make.
+        on_call: told before each call and at the end: what is called, the calls made, the calls to make.
 
     Returns:
         The report.
@@ -177,14 +179,15 @@ def peers(
     features = torch.randn(1, channels, grid, grid, generator=generator).to(device)
     groups: list[list[_Runner]] = []
     with torch.inference_mode():
-        for about in chosen:
-            on_call(about.name, 0, 0)
+        for place, about in enumerate(chosen):
+            on_call(about.name, place, len(chosen) * (rounds + 1))
             groups.append(_ready(about, offers, setting, image, features, failures))
         runners = [runner for group in groups for runner in group]
         for index in range(rounds):
             for place, runner in enumerate(runners):
-                on_call(runner.label, index * len(runners) + place, rounds * len(runners))
+                on_call(runner.label, (index + 1) * len(runners) + place, (rounds + 1) * len(runners))
                 _measure(runner, device)
+    on_call("", 1, 1)
     return PeersReport(
         results=tuple(_compare(group) for group in groups if group),
         left_out=left_out,
@@ -271,17 +274,20 @@ def _official_runner(
 ) -> _Runner:
     module = checkout.build(official, setting, image.device)
 
-    def run() -> Tensor:
-        with checkout.active():  # for what it imports when called
-            return official.call(module, image, features, setting.size)
-
-    has_our_weights = copy_weights(ours, module, type(ours).adapt_state)
-    return _Runner(official.method, checkout.name, module, run, has_our_weights)
+    return _Runner(
+        official.method,
+        checkout.name,
+        module,
+        run=lambda: official.call(module, image, features, setting.size),
+        active=checkout.active,
+        has_our_weights=copy_weights(ours, module, type(ours).adapt_state),
+    )
 
 
 def _check(runner: _Runner, ours: Tensor) -> None:
     """Call the authors' module once and compare its output with ours."""
-    out = runner.run()
+    with runner.active():
+        out = runner.run()
     if out.shape != ours.shape:
         raise ValueError(f"its output has shape {tuple(out.shape)}, expected {tuple(ours.shape)}")
     if runner.has_our_weights:
@@ -293,7 +299,7 @@ def _check(runner: _Runner, ours: Tensor) -> None:
 
 def _measure(runner: _Runner, device: torch.device) -> None:
     _release_freed_memory()
-    with measure(device) as usage:
+    with runner.active(), measure(device) as usage:
         out = runner.run()
         if device.type == "mps":
             torch.mps.synchronize()

@@ -98,9 +98,8 @@ def peers(
             grid=grid,
             rounds=rounds,
             device=inputs.choose_device(device),
-            on_call=lambda label, done, total: bar.update(task, description=label, completed=done, total=total or None),
+            on_call=lambda label, done, total: bar.update(task, description=label, completed=done, total=total),
         )
-        bar.remove_task(task)
     setting = report.setting
     console.print(
         f"{setting['device']}, {setting['threads']} threads, torch {setting['torch']}, medians of {rounds} rounds"

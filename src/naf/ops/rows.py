@@ -7,12 +7,15 @@ bands together equal the whole map, also where convolutions follow each other.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from naf.ops.interpolation import Taps, axis_taps, interpolate_axis
 
 Rows = Callable[[int, int], Tensor]
 """Gives rows start … stop - 1 of a map, (B, C, stop - start, W)."""
@@ -148,3 +151,23 @@ def pick_points(make: Rows, rows: Tensor, cols: Tensor, like: Tensor) -> Tensor:
         first, last = int(rows[hit].min()), int(rows[hit].max())
         out[:, :, hit] = make(first, last + 1)[:, :, rows[hit] - first, cols[hit]]
     return out
+
+
+def resized_rows(make: Rows, size: tuple[int, int], output_size: tuple[int, int]) -> Rows:
+    """Rows of a map after bilinear resizing (align_corners False).
+
+    Args:
+        make: gives rows of the map.
+        size: of the map, (H, W).
+        output_size: (Ho, Wo).
+    """
+    row_taps, col_taps = (axis_taps("bilinear", fine, made) for fine, made in zip(output_size, size, strict=True))
+
+    def resized(start: int, stop: int) -> Tensor:
+        # The rows that the taps read, from their definition: values of tensors may not steer a traced call.
+        above, below = (max((row + 0.5) * size[0] / output_size[0] - 0.5, 0.0) for row in (start, stop - 1))
+        first, last = math.floor(above), min(math.floor(below) + 2, size[0])
+        taps = Taps(row_taps.cells[start:stop] - first, row_taps.weight[start:stop])
+        return interpolate_axis(interpolate_axis(make(first, last), taps, 2), col_taps, 3)
+
+    return resized

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def write_fit(path: Path, fingerprint: dict[str, Any], state: dict[str, Any]) ->
     """
     part = path.with_name(f"{path.name}.part")
     torch.save({"format": _FORMAT, "fingerprint": fingerprint, "state": state}, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def read_fit(path: Path, fingerprint: dict[str, Any]) -> dict[str, Any]:

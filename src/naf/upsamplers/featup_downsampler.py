@@ -37,9 +37,7 @@ class Patches:
     starts: Sequence[Sequence[int]]
 
 
-def make_patches(
-    views: Views, size: tuple[int, int], grid: tuple[int, int], kernel: int, like: Tensor
-) -> Patches:
+def make_patches(views: Views, size: tuple[int, int], grid: tuple[int, int], kernel: int, like: Tensor) -> Patches:
     """Patches of `kernel` x `kernel` pixels, one for each cell of `grid`, spread over the whole view.
 
     Args:
@@ -61,8 +59,8 @@ def make_patches(
     starts = first.clamp(max=size[0] - width)
     index = starts[:, :, None, None] + torch.arange(width)
     windows = rows.gather(3, index.expand(-1, -1, kernel, -1))
-    tables = (table.to(like.dtype).to(like.device) for table in (rows, cols, windows))
-    return Patches(*tables, starts.tolist())
+    rows, cols, windows = (table.to(like.dtype).to(like.device) for table in (rows, cols, windows))
+    return Patches(rows, cols, windows, starts.tolist())
 
 
 def _pixels_of_patches(side: int, cells: int, kernel: int) -> Tensor:
@@ -103,7 +101,7 @@ class AttentionDownsampler(nn.Module):
             (n, h, w, dim).
         """
         attention = self.attention(x, patches, generator)  # (n, h, k, w, k)
-        count, height, kernel, width, _ = attention.shape
+        height, kernel, width = attention.shape[1:4]
         # Back onto the map's own pixels: first the rows of each window, then all columns.
         mixed = patches.windows.mT @ attention.flatten(3)  # (n, h, P, w * k)
         mixed = mixed.unflatten(3, (width, kernel)).permute(0, 3, 1, 2, 4)  # (n, w, h, P, k)
@@ -116,7 +114,7 @@ class AttentionDownsampler(nn.Module):
         """(n, h, k, w, k), summing to one over both k; arguments as :meth:`forward`."""
         weight = self.logit.weight[0]
         logits = _cut((x @ weight + self.logit.bias)[None], patches)[:, 0]
-        count, height, kernel, width, _ = logits.shape
+        count, height, _, width, _ = logits.shape
         if generator is not None:
             variance = _DROPOUT / (1 - _DROPOUT) * _cut((x.square() @ weight.square())[None], patches)[:, 0]
             noise = torch.randn(logits.shape, generator=generator).to(x)
@@ -125,7 +123,8 @@ class AttentionDownsampler(nn.Module):
         logits = logits * self.scale + self.shift
         logits = logits - logits.amax((2, 4), keepdim=True).detach()
         weights = logits.exp()
-        return weights / weights.sum((2, 4), keepdim=True)
+        total: Tensor = weights.sum((2, 4), keepdim=True)
+        return weights / total
 
 
 def _cut(maps: Tensor, patches: Patches) -> Tensor:
@@ -133,7 +132,8 @@ def _cut(maps: Tensor, patches: Patches) -> Tensor:
     rows, cols = patches.rows.flatten(1, 2)[:, None], patches.cols.flatten(1, 2)[:, None]
     cut = rows @ (maps @ cols.mT)
     sides = patches.rows.shape[1:3], patches.cols.shape[1:3]
-    return cut.unflatten(3, sides[1]).unflatten(2, sides[0])
+    patched: Tensor = cut.unflatten(3, sides[1]).unflatten(2, sides[0])
+    return patched
 
 
 class _WindowSums(torch.autograd.Function):

@@ -55,9 +55,10 @@ class ImplicitFit:
         self.network, self.pixels, self.image01, self.backbone = network, pixels, image01, backbone
         self.generator = torch.Generator().manual_seed(seed)
         network.reset(self.generator)
-        self.size = image01.shape[1], image01.shape[2]
+        size = image01.shape[1], image01.shape[2]
         dim = network.last.out_features
-        self.objective = Objective(dim, _kernel(backbone.stride, self.size), self.generator).to(pixels)
+        with torch.random.fork_rng(devices=[]):  # layers draw from the global generator before ours replaces it
+            self.objective = Objective(dim, _kernel(backbone.stride, size), self.generator).to(pixels)
         self.optimizer = torch.optim.NAdam([*network.parameters(), *self.objective.parameters()])
         self.views = draw_views(views, self.generator)
         self.pca: PCA | None = None
@@ -117,7 +118,10 @@ class ImplicitFit:
     def _features(self, chosen: slice) -> Tensor:
         """The backbone's features of some views, (n, h, w, C)."""
         images = see(self.image01, self.views.select(chosen)).clamp(0, 1)
-        return self.backbone.extract(images).features.permute(0, 2, 3, 1).float()
+        features = self.backbone.extract(images).features.permute(0, 2, 3, 1).float()
+        if not features.isfinite().all():
+            raise ValueError("backbone gives NaN or infinite features, expected finite ones")
+        return features
 
     def _look(self) -> None:
         """The next views through the backbone: until the basis is fitted all at once, then a batch at a time."""
@@ -138,7 +142,7 @@ class ImplicitFit:
             features = self._features(slice(self.seen, first))
         self.reduced[self.seen : first] = self.pca.reduce(features)
         if not self.reduced[self.seen : first].isfinite().all():
-            raise ValueError("backbone gives features beyond the range of float16, or no finite ones")
+            raise ValueError("backbone gives features beyond the range of float16, in which they are kept")
         self.seen = first
 
     def _descend(self) -> float:
@@ -182,7 +186,10 @@ class ImplicitFit:
         first = min(_BATCH, len(reduced))
         features = self._features(slice(0, first))
         if features.shape[:3] != reduced[:first].shape[:3] or not torch.allclose(
-            self.pca.reduce(features).cpu(), reduced[:first].float(), rtol=0, atol=1e-2 * float(reduced[:first].abs().max())
+            self.pca.reduce(features).cpu(),
+            reduced[:first].float(),
+            rtol=0,
+            atol=1e-2 * float(reduced[:first].abs().max()),
         ):
             raise WeightsError(f"checkpoint {checkpoint} is of another fit: the backbone differs")
         self.seen = len(reduced)
@@ -191,6 +198,8 @@ class ImplicitFit:
         for name, module in self._modules().items():
             module.load_state_dict(state[name])
         self.optimizer.load_state_dict(state["optimizer"])
+        for own, saved in zip(self.optimizer.state.values(), state["optimizer"]["state"].values(), strict=True):
+            own["mu_product"] = saved["mu_product"]  # loading moves it to the parameter's dtype: another rounding
         self.generator.set_state(state["generator"])
         for name, value in state["counters"].items():
             setattr(self, name, value)

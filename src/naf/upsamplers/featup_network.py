@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -71,13 +70,14 @@ class ImplicitNetwork(nn.Module):
         return F.linear(_normalize(y, self.hidden_norm), *parameters_of(self.second, x.dtype)).relu()
 
 
-def parameters_of(layer: nn.Linear | nn.LayerNorm, dtype: torch.dtype) -> Sequence[Tensor]:
+def parameters_of(layer: nn.Linear | nn.LayerNorm, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Weight and bias, as they are where the dtype is theirs."""
     return layer.weight.to(dtype), layer.bias.to(dtype)
 
 
 def _normalize(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    return F.layer_norm(x, norm.normalized_shape, *parameters_of(norm, x.dtype), norm.eps)
+    weight, bias = parameters_of(norm, x.dtype)
+    return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
 
 
 def _drop(x: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -50,18 +50,20 @@ class Objective(nn.Module):
         size, grid = (hr.shape[0], hr.shape[1]), (targets.shape[1], targets.shape[2])
         patches = make_patches(views, size, grid, self.kernel, hr)
         cells = self.downsampler(torch.cat([magnitude, hr], dim=2), patches, generator)  # (n, h, w, 1 + dim)
-        return (
+        loss: Tensor = (
             self._reconstruction(cells[..., 1:], targets)
             + _MAGNITUDE * (cells[..., 0] - torch.linalg.vector_norm(targets, dim=3)).square().mean()
             + _VARIATION * _total_variation(magnitude[..., 0])
             + _SHARPNESS * (_blur(hr) - hr).square().mean()
         )
+        return loss
 
     def _reconstruction(self, cells: Tensor, targets: Tensor) -> Tensor:
         """Squared error where the learned scale of a cell says how far it counts: outliers count less."""
         scale = (self.outlier(targets) + 0.1).exp().clamp(min=1e-4)  # (n, h, w, 1)
         error = (cells - targets).square().mean(3, keepdim=True)
-        return (error / (2 * scale.square()) + scale.log()).mean()
+        loss: Tensor = (error / (2 * scale.square()) + scale.log()).mean()
+        return loss
 
 
 def _total_variation(x: Tensor) -> Tensor:

@@ -49,7 +49,9 @@ def draw_views(count: int, generator: torch.Generator) -> Views:
 
 def see(image: Tensor, views: Views) -> Tensor:
     """Views of an image (C, H, W) as images, (n, C, H, W), dtype of the image."""
-    rows, cols = (matrix.to(image.dtype).to(image.device) for matrix in views.matrices((image.shape[1], image.shape[2])))
+    rows, cols = (
+        matrix.to(image.dtype).to(image.device) for matrix in views.matrices((image.shape[1], image.shape[2]))
+    )
     return rows[:, None] @ image @ cols[:, None].mT
 
 

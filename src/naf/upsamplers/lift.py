@@ -15,8 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naf.ops.interpolation import Taps, axis_taps, interpolate_axis
-from naf.ops.rows import FoldedConv, Rows, band_rows, conv_rows, fold_batch_norm, join_bands, pick_points, rows_needed
+from naf.ops.rows import (
+    FoldedConv,
+    Rows,
+    band_rows,
+    conv_rows,
+    fold_batch_norm,
+    join_bands,
+    pick_points,
+    resized_rows,
+    rows_needed,
+)
 from naf.registry import register
 from naf.upsamplers.base import Guidance, Upsampler
 from naf.upsamplers.checks import check_map, whole_number
@@ -92,7 +101,7 @@ class LiFTGuidance(Guidance):
         last = self.maps[-1]
         made = (last.fine.shape[2], last.fine.shape[3])
         rows = self._upsampler.one_pass(x, last)
-        make = rows if made == self.output_size else _resized(rows, made, self.output_size)
+        make = rows if made == self.output_size else resized_rows(rows, made, self.output_size)
         step = band_rows(max(self.output_size[1], made[1]), x.device)
         return lambda start, stop: join_bands(make, start, stop, step, features.dtype)
 
@@ -305,17 +314,3 @@ def _doubled_rows(image: Tensor, start: int, stop: int) -> Tensor:
     first, last = max(start // 2 - 1, 0), min((stop + 1) // 2 + 1, image.shape[2])
     doubled = F.interpolate(image[:, :, first:last], scale_factor=2, mode="bilinear", align_corners=False)
     return doubled[:, :, start - 2 * first : stop - 2 * first]
-
-
-def _resized(make: Rows, size: tuple[int, int], output_size: tuple[int, int]) -> Rows:
-    """Rows of a map, resized bilinearly."""
-    row_taps, col_taps = (axis_taps("bilinear", fine, made) for fine, made in zip(output_size, size, strict=True))
-
-    def resized(start: int, stop: int) -> Tensor:
-        # The rows that the taps read, from their definition: values of tensors may not steer a traced call.
-        first = max(math.floor((start + 0.5) * size[0] / output_size[0] - 0.5), 0)
-        last = min(math.floor((stop - 0.5) * size[0] / output_size[0] - 0.5) + 2, size[0])
-        taps = Taps(row_taps.cells[start:stop] - first, row_taps.weight[start:stop])
-        return interpolate_axis(interpolate_axis(make(first, last), taps, 2), col_taps, 3)
-
-    return resized

@@ -1,7 +1,6 @@
 """LoftUp's layers: parameters under the official names, and what they compute on tokens.
 
-Tokens are (B, n, D). On the CPU, products with float32 tokens go through 1x1 convolutions, whose library (oneDNN) is
-up to twice as fast there as that of matrix products.
+Tokens are (B, n, D).
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naf.ops.fourier import fourier_code, grid_coordinates
+from naf.ops.linear import linear, normalize, project, runs_on_convolutions
 
 _SCORES = 1 << 20  # attention weights a step on the CPU: 4 MiB
 
@@ -198,30 +198,6 @@ class Network(nn.Module):
         """(B, rows, W, 2) for the batch, dtype and device of `like`."""
         pair = torch.stack(grid_coordinates(size, rows, like.dtype, like.device), dim=-1)
         return pair.expand(like.shape[0], -1, -1, -1)
-
-
-def normalize(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """Layer norm over the last dimension, in the dtype of x."""
-    return F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
-
-
-def project(x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
-    """A linear layer or 1x1 convolution on tokens (B, n, C), in the dtype of x."""
-    assert layer.bias is not None
-    return linear(x, layer.weight.to(x.dtype).flatten(1), layer.bias.to(x.dtype))
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Product x @ weight.T + bias for tokens (B, n, C) and a weight (D, C)."""
-    if not runs_on_convolutions(x):
-        return F.linear(x, weight, bias)
-    return F.conv2d(x[:, None].permute(0, 3, 1, 2), weight[:, :, None, None], bias)[:, :, 0].mT
-
-
-def runs_on_convolutions(x: Tensor) -> bool:
-    """Whether convolutions are the faster products: float32 on the CPU, in a plain call."""
-    is_plain = not (torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
-    return is_plain and x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def _attend(queries: list[Tensor], cells: KeysValues) -> Tensor:
