@@ -24,6 +24,9 @@ SMALL = {
     "anyup": {"qk_dim": 16},
     "loftup": {"dim": CHANNELS},
     "lift": {"in_channels": CHANNELS, "patch_size": 8},
+    "featup": {"feat_dim": CHANNELS, "key_dim": 8},
+    "featup-implicit": {"channels": CHANNELS, "n_freqs": 3, "hidden": 16},
+    "jbu": {"dim": 32, "radius": 2},
 }
 
 # A method that is fitted to one image cannot be called with others; it has tests of its own.
@@ -35,7 +38,7 @@ TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-5, torch.bfloat16: 2e-2, tor
 
 def randn(*shape, seed=0, dtype=torch.float32):
     """The same standard normal numbers for the same shape and seed."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 class Tiny(Backbone):

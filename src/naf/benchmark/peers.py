@@ -26,13 +26,7 @@ from naf.benchmark.quick import _processor
 from naf.registry import Entry, create, entry, list_upsamplers
 from naf.upsamplers.checks import whole_number
 
-# Methods made for one width of features, and how they are told; the others take any.
-_CONFIG: Mapping[str, Callable[[Setting], dict[str, Any]]] = {
-    "jafar": lambda s: {"v_dim": s.channels},
-    "loftup": lambda s: {"dim": s.channels},
-    "featup": lambda s: {"feat_dim": s.channels},
-    "lift": lambda s: {"in_channels": s.channels, "patch_size": s.ratio},
-}
+_CHANNELS = {"loftup": "dim", "lift": "in_channels"}  # where the registry does not tell it
 
 
 @dataclass(frozen=True)
@@ -167,7 +161,7 @@ def peers(
         whole_number("channels", channels, 1), whole_number("side", side, 1), whole_number("grid", grid, 1)
     )
     entries = [entry(name) for name in dict.fromkeys(list_upsamplers() if names is None else names)]
-    left_out = tuple(about.name for about in entries if about.needs_backbone or about.cls.fits_one_image)
+    left_out = tuple(about.name for about in entries if _needs_more(about))
     chosen = [about for about in entries if about.name not in left_out]
     if not chosen:
         raise ValueError(f"nothing to measure: {', '.join(left_out) or 'no upsampler'} given, expected one that needs "
@@ -223,7 +217,7 @@ def _offers(
         elif holder is None:
             failures.append(f"{method}: {reference} is in none of the given repositories")
         else:
-            offers.append((holder, named_module(method, reference, _config(method, setting))))
+            offers.append((holder, named_module(method, reference, _config(entry(method), setting))))
     named = {(checkout.path, module.method) for checkout, module in offers}
     for checkout in checkouts:
         known = () if checkout.layout is None else checkout.layout.modules
@@ -250,7 +244,7 @@ def _ready(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            ours = create(about.name, weights=None, **_config(about.name, setting)).to(image.device)
+            ours = create(about.name, weights=None, **_config(about, setting)).to(image.device)
         out = ours(image, features, setting.size)
     except (ValueError, RuntimeError) as error:
         failures.append(f"{about.name}: {_words(error)}")
@@ -327,8 +321,18 @@ def _compare(group: Sequence[_Runner]) -> PeerCost:
     return PeerCost(group[0].name, ours, tuple(official))
 
 
-def _config(name: str, setting: Setting) -> dict[str, Any]:
-    return _CONFIG[name](setting) if name in _CONFIG else {}
+def _needs_more(about: Entry) -> bool:
+    """Whether features and image are not enough: a backbone makes the output, or a fit to the image."""
+    return about.needs_backbone or about.cls.fits_one_image or not about.cls.uses_features
+
+
+def _config(about: Entry, setting: Setting) -> dict[str, Any]:
+    """Constructor arguments of the setting's widths."""
+    channels = about.channels_argument or _CHANNELS.get(about.name)
+    config: dict[str, Any] = {channels: setting.channels} if channels else {}
+    if "patch_size" in about.options:
+        config["patch_size"] = setting.ratio
+    return config
 
 
 def _words(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from naf.cli.console import console
+from naf.cli.console import print_table
 from naf.registry import Entry, entry, list_upsamplers
 from naf.releases import Release, releases_of
 from naf.weights import embedded_path
@@ -17,7 +17,7 @@ def models(
     releases: Annotated[bool, typer.Option("--releases", help="List every published weight file instead.")] = False,
 ) -> None:
     """List the upsamplers: parameters, ratios, weights and their licence, paper."""
-    console.print(_release_table() if releases else _method_table())
+    print_table(_release_table() if releases else _method_table())
 
 
 def _method_table() -> Table:

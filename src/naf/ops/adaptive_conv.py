@@ -8,7 +8,7 @@ number of channels; then tiles of pixels take their weighted sums of shared cell
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from naf.ops.windows import Windows
+from naf.ops.rows import band_rows, bands, join
+from naf.ops.windows import Run, Windows
 
 _CPU_ELEMENTS = 1 << 18  # gathered cells a step on the CPU: 1 MiB, so that a step stays in cache
 _DEVICE_ELEMENTS = 1 << 26  # elsewhere: 256 MiB, to fill the device
@@ -46,7 +47,22 @@ def cell_weights(kernels: Tensor, windows: Windows, start: int = 0) -> Tensor:
         along_cols = torch.einsum("byxij,xju->byxiu", square, over_cols)
         weights = torch.einsum("byxiu,yiv->byxuv", along_cols, over_rows)
     tiled = weights.flatten(3).unflatten(2, (-1, cols.tile)).unflatten(1, (-1, rows.tile))  # (B, ty, y, tx, x, cells)
-    return tiled.transpose(2, 3).flatten(3, 4)
+    by_tile: Tensor = tiled.transpose(2, 3).flatten(3, 4)
+    return by_tile
+
+
+def cell_weights_in_bands(make: Callable[[int, int], Tensor], windows: Windows, like: Tensor) -> Tensor:
+    """:func:`cell_weights` of a whole map whose kernels are made in bands of rows, so that they never exist together.
+
+    Args:
+        make: gives the kernels of rows start … stop - 1, (B, stop - start, W, k * k).
+        windows: of the output.
+        like: tells dtype and device.
+    """
+    (height, width), tile = windows.size, windows.rows.tile
+    step = -(-band_rows(width, like.device) // tile) * tile
+    pieces = (cell_weights(make(*band), windows, band[0]) for band in bands(0, height, step))
+    return join(pieces, -(-height // tile), like.dtype)
 
 
 def adaptive_conv(
@@ -110,7 +126,8 @@ def adaptive_conv_points(source: Tensor, weights: Tensor, windows: Windows, rows
         cells = source[:, row_cells[:, None, :], col_cells[:, :, None]].flatten(2, 4)  # (B, N, cells * n, C)
         if not (torch.compiler.is_compiling() or _is_finite(source)):
             cells = cells.masked_fill((used == 0)[..., None], 0)  # 0 * NaN is NaN
-        parts.append((used[:, :, None] @ cells)[:, :, 0])
+        with torch.autocast(source.device.type, enabled=False):
+            parts.append((used[:, :, None] @ cells)[:, :, 0])
     return torch.cat(parts, dim=1)
 
 
@@ -141,7 +158,7 @@ class _AdaptiveConv(torch.autograd.Function):
         out = source.new_empty(len(source), call.stop - call.start, width, source.shape[-1], dtype=call.dtype)
         is_finite = torch.compiler.is_compiling() or _is_finite(source)
         for tiles in _tiles(source, call):
-            cells, used = tiles.cells(source), tiles.weights(weights)
+            cells, used = tiles.cells(), tiles.weights(weights)
             if is_finite:
                 product = torch.bmm(used, cells)
             else:  # 0 * NaN is NaN: only what has weight may be multiplied
@@ -162,7 +179,7 @@ class _AdaptiveConv(torch.autograd.Function):
         for tiles in _tiles(source, ctx.call):
             grad = tiles.pixels(grad_out).to(source.dtype)
             if grad_weights is not None:
-                tiles.weights(grad_weights).copy_(torch.bmm(grad, tiles.cells(source).mT))
+                tiles.weights(grad_weights).copy_(torch.bmm(grad, tiles.cells().mT))
             if grad_source is not None:
                 tiles.accumulate(grad_source, torch.bmm(tiles.weights(weights).mT, grad))
         return None if grad_source is None else grad_source.transpose(1, 2), grad_weights, None
@@ -176,23 +193,39 @@ def _is_finite(x: Tensor) -> bool:
 def _tiles(source: Tensor, call: _Call) -> Iterator[_Tiles]:
     """One image, one row of tiles and as many of its tiles as fit the limit, in raster order."""
     rows, cols = call.windows.rows, call.windows.cols
-    count, width = cols.cells.shape
     limit = _CPU_ELEMENTS if source.device.type == "cpu" else _DEVICE_ELEMENTS
-    step = max(1, limit // (rows.cells.shape[1] * width * source.shape[3] * source.shape[4]))
+    step = max(1, limit // (rows.cells.shape[1] * cols.cells.shape[1] * source.shape[3] * source.shape[4]))
     row_cells, col_cells = (axis.cells.to(source.device) for axis in (rows, cols))
+    pieces = []
+    for run in cols.runs or [None]:
+        start, end = (0, len(col_cells)) if run is None else (run.first, run.last)
+        pieces += [(run, slice(first, min(first + step, end))) for first in range(start, end, step)]
     for image in range(len(source)):
         for row in range(call.start // rows.tile, -(-call.stop // rows.tile)):
-            for first in range(0, count, step):
-                last = min(first + step, count)
-                yield _Tiles(call, image, row, slice(first, last), row_cells[row], col_cells[first:last].flatten())
+            band = source[image].index_select(0, row_cells[row]).transpose(0, 1).contiguous()
+            for run, tiles in pieces:
+                yield _Tiles(call, image, row, tiles, band, row_cells[row], col_cells[tiles], run)
 
 
 class _Tiles:
-    """T tiles side by side: T dense products of P x U weights with U x C cells."""
+    """T tiles side by side: T dense products of P x U weights with U x C cells.
 
-    def __init__(self, call: _Call, image: int, row: int, cols: slice, row_cells: Tensor, col_cells: Tensor) -> None:
-        self.image, self.row, self.cols = image, row, cols
-        self.row_cells, self.col_cells = row_cells, col_cells
+    `band` is their rows of cells, column by column: (w, u, n, C).
+    """
+
+    def __init__(
+        self,
+        call: _Call,
+        image: int,
+        row: int,
+        cols: slice,
+        band: Tensor,
+        row_cells: Tensor,
+        col_cells: Tensor,
+        run: Run | None,
+    ) -> None:
+        self.image, self.row, self.cols, self.band, self.run = image, row, cols, band, run
+        self.row_cells, self.col_cells = row_cells, col_cells.flatten()
         self.height, self.width = call.windows.rows.tile, call.windows.cols.tile
         self.count = cols.stop - cols.start
         # Output rows and columns, and where they lie in the tiles: bands and borders cut tiles.
@@ -206,11 +239,15 @@ class _Tiles:
         """The tiles' part of (B, Ty, Tx, P, U): a view (T, P, U)."""
         return x[self.image, self.row, self.cols]
 
-    def cells(self, x: Tensor) -> Tensor:
-        """The tiles' cells of (B, h, w, n, C), (T, U * n, C)."""
-        rows = x[self.image].index_select(0, self.row_cells).transpose(0, 1).contiguous()  # (w, rows, n, C)
-        picked = rows.index_select(0, self.col_cells)
-        return picked.view(self.count, -1, x.shape[-1])
+    def cells(self) -> Tensor:
+        """The tiles' cells, (T, U * n, C); a view where they follow each other evenly."""
+        channels, column = self.band.shape[-1], self.band[0].numel()
+        if self.run is None:
+            return self.band.index_select(0, self.col_cells).view(self.count, -1, channels)
+        first = self.run.cell + (self.cols.start - self.run.first) * self.run.step
+        size = len(self.col_cells) // self.count * column // channels
+        shape, stride = (self.count, size, channels), (self.run.step * column, channels, 1)
+        return self.band.as_strided(shape, stride, first * column)
 
     def accumulate(self, x: Tensor, grad: Tensor) -> None:
         """Add (T, U * n, C) to the tiles' cells of (B, w, h, n, C)."""
@@ -222,7 +259,8 @@ class _Tiles:
         """The tiles' pixels of (B, rows, W, C), zeros beyond its borders, (T, P, C)."""
         full = x.new_zeros(self.height, self.count * self.width, x.shape[-1])
         full[self.tile_rows, self.tile_cols] = x[self.image, self.out_rows, self.out_cols]
-        return full.unflatten(1, (self.count, -1)).transpose(0, 1).reshape(self.count, -1, x.shape[-1])
+        by_tile: Tensor = full.unflatten(1, (self.count, -1)).transpose(0, 1).reshape(self.count, -1, x.shape[-1])
+        return by_tile
 
     def write(self, out: Tensor, product: Tensor) -> None:
         """Put (T, P, C) at the tiles' pixels of (B, rows, W, C)."""

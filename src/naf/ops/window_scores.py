@@ -90,7 +90,8 @@ class _Tiles:
         """The tiles' pixels of (B, rows, columns, …) with a margin around: a view (T, y, x, …)."""
         rows = slice(self.top + margin, self.top + margin + _TILE)
         cols = slice(self.left + margin, self.right + margin)
-        return x[self.image, rows, cols].unflatten(1, (self.count, _TILE)).transpose(0, 1)
+        by_tile: Tensor = x[self.image, rows, cols].unflatten(1, (self.count, _TILE)).transpose(0, 1)
+        return by_tile
 
     def centres(self, guide: Tensor) -> Tensor:
         """(T, P, D)."""

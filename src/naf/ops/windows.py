@@ -9,6 +9,7 @@ tiles of t x t pixels are served by one list of rows and one of columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +18,17 @@ from naf.ops.interpolation import Mode, axis_taps
 from naf.ops.tables import cached_table
 
 _TILES = (4, 8, 16, 32)
+_SHORTEST = 6  # tiles of a run, on average, border tiles aside
 _COPY_COST = 5.0  # of a cell's copy for a tile, in pixels along one axis that it is multiplied with (measured on CPU)
+
+
+class Run(NamedTuple):
+    """Tiles first … last - 1; the first begins with `cell`, each other `step` cells after the one before."""
+
+    first: int
+    last: int
+    cell: int
+    step: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +42,8 @@ class AxisWindows:
         cells: cells of each tile in ascending order, (T, u) int64; short lists repeat their last.
         weight: of tile positions, window offsets and listed cells, (T * t, k, u) float64; the k x u weights of a
             position say how its window is made from the tile's cells.
+        runs: consecutive tiles whose cells are u neighbours each, a constant step apart; empty where gathering is
+            cheaper than many short runs.
     """
 
     size: int
@@ -38,6 +51,7 @@ class AxisWindows:
     tile: int
     cells: Tensor
     weight: Tensor
+    runs: tuple[Run, ...]
 
     def reach(self, first: int, last: int) -> tuple[int, int]:
         """First and last cell that the windows of two positions read, and all between them."""
@@ -90,15 +104,32 @@ def axis_windows(mode: Mode, fine: int, coarse: int, radius: int) -> AxisWindows
         cost = longest * (1 + _COPY_COST / tile) * tiles * tile
         candidates.append((cost, tile, used, longest, cells, weight))
     _, tile, used, longest, cells, weight = min(candidates, key=lambda candidate: candidate[0])
-    count = used.sum(1, keepdim=True)
-    # A stable sort brings the cells that are used to the front, in ascending order.
-    listed = torch.argsort(~used, dim=1, stable=True)
-    listed = listed.gather(1, torch.minimum(torch.arange(longest)[None], count - 1))
+    listed, runs = _list_cells(used, longest)
     slot = torch.searchsorted(listed.repeat_interleave(tile, 0), cells)
     diameter = 2 * radius + 1
     table = torch.zeros(len(cells), diameter, longest, dtype=torch.float64)
     table.scatter_add_(2, slot.unflatten(1, (diameter, -1)), weight.unflatten(1, (diameter, -1)))
-    return AxisWindows(fine, coarse, tile, listed, table)
+    return AxisWindows(fine, coarse, tile, listed, table, runs)
+
+
+def _list_cells(used: Tensor, longest: int) -> tuple[Tensor, tuple[Run, ...]]:
+    """Cells of each tile, (T, longest), that hold those it uses (T, coarse); and the runs of tiles."""
+    # A stable sort brings the cells that are used to the front, in ascending order.
+    order = torch.argsort(~used, dim=1, stable=True)
+    last = order.gather(1, used.sum(1, keepdim=True) - 1)
+    slot = torch.arange(longest)
+    if (last - order[:, :1]).max() >= longest:  # some tile skips cells
+        return torch.minimum(order[:, :longest], last).where(slot < used.sum(1, keepdim=True), last), ()
+    start = order[:, 0].clamp(max=used.shape[1] - longest)
+    runs: list[Run] = []
+    for tile, cell in enumerate(start.tolist()):
+        if runs:
+            first, _, head, step = runs[-1]
+            if tile - first == 1 or cell == head + (tile - first) * step:
+                runs[-1] = Run(first, tile + 1, head, step if tile - first > 1 else cell - head)
+                continue
+        runs.append(Run(tile, tile + 1, cell, 0))
+    return start[:, None] + slot, tuple(runs) if _SHORTEST * len(runs) <= len(start) + 2 * _SHORTEST else ()
 
 
 def reflected(position: Tensor, size: int) -> Tensor:

@@ -165,6 +165,7 @@ class FeatSharp(Upsampler):
 
     is_linear = is_convex = keeps_constants = False
     has_attention = False
+    is_exportable = False
 
     backbone: FeatureExtractor
 

@@ -136,7 +136,7 @@ class ImplicitFit:
                 raise ValueError(f"backbone gives {features.shape[3]} channels, expected its {channels}")
             pca = fit_pca(features.flatten(0, 2), self.network.last.out_features)
             self.pca = PCA(*(table.to(features.device) for table in pca))
-            self.reduced = self.reduced.new_empty(count, *features.shape[1:3], len(self.pca.components))
+            self.reduced = self.reduced.new_zeros(count, *features.shape[1:3], len(self.pca.components))
         else:
             first = min(self.seen + _BATCH, count)
             features = self._features(slice(self.seen, first))
@@ -193,7 +193,7 @@ class ImplicitFit:
         ):
             raise WeightsError(f"checkpoint {checkpoint} is of another fit: the backbone differs")
         self.seen = len(reduced)
-        self.reduced = reduced.new_empty(len(self.views.zoom), *reduced.shape[1:])
+        self.reduced = reduced.new_zeros(len(self.views.zoom), *reduced.shape[1:])
         self.reduced[: self.seen] = reduced
         for name, module in self._modules().items():
             module.load_state_dict(state[name])

@@ -152,7 +152,7 @@ class FeatUpImplicit(Upsampler):
     ) -> Self:
         """Fit to one image; every earlier fit is forgotten.
 
-        Takes `views` images through the backbone, then `steps` steps. Memory: about 1 GB at 224 x 224, and 2 bytes a
+        Takes `views` images through the backbone, then `steps` steps. Memory: about 1.3 GB at 224 x 224, and 2 bytes a
         value of the reduced features of all views (150 MB by default). The same arguments give the same fit on the
         same machine; PyTorch's global generator is left alone. If it fails or is interrupted the upsampler stays as
         it was.

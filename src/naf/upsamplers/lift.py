@@ -9,65 +9,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naf.ops.rows import (
-    FoldedConv,
-    Rows,
-    band_rows,
-    conv_rows,
-    fold_batch_norm,
-    join_bands,
-    pick_points,
-    resized_rows,
-    rows_needed,
-)
+from naf.ops.rows import Rows, band_rows, conv_rows, join_bands, pick_points, resized_rows, rows_needed
 from naf.registry import register
 from naf.upsamplers.base import Guidance, Upsampler
 from naf.upsamplers.checks import check_map, whole_number
 from naf.upsamplers.execution import working_dtype
-
-_IMAGE_CHANNELS = 32
-
-
-class ImageMaps(NamedTuple):
-    """What one pass uses of the image.
-
-    Attributes:
-        fine: at the pass's output size, (B, 32, 2h, 2w).
-        coarse: at its input size, (B, 32, h, w).
-    """
-
-    fine: Tensor
-    coarse: Tensor
-
-
-class DoubleConv(nn.Module):
-    """Two 3x3 convolutions, each with batch norm and ReLU."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.double_conv = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-        )
-
-
-class Up(nn.Module):
-    """A transposed convolution that doubles the resolution, and convolutions of its output beside the image's map."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.up = nn.ConvTranspose2d(inputs, inputs // 2, 2, stride=2)
-        self.conv_1 = DoubleConv(inputs // 2 + _IMAGE_CHANNELS, outputs)
+from naf.upsamplers.lift_network import IMAGE_CHANNELS, ImageMaps, Up, doubled_rows, folded, halving
 
 
 class LiFTGuidance(Guidance):
@@ -148,7 +100,7 @@ class LiFT(Upsampler):
         iterations: int | None = None,
     ) -> None:
         super().__init__()
-        channels, hidden = whole_number("in_channels", in_channels, 2), _IMAGE_CHANNELS
+        channels, hidden = whole_number("in_channels", in_channels, 2), IMAGE_CHANNELS
         self.patch_size = whole_number("patch_size", patch_size, 1)
         if not adaptive and patch_size not in (8, 16):
             raise ValueError(f"patch_size is {patch_size}, expected 8 or 16 unless adaptive is True")
@@ -160,8 +112,8 @@ class LiFT(Upsampler):
         self.feature_channels = channels
         self.up1 = Up(channels + hidden, channels // 2)
         self.outc = nn.Conv2d(channels // 2, channels, 1)
-        self.image_convs_1 = nn.Sequential(*_halving(3), *_halving(hidden))
-        self.image_convs_2 = nn.Sequential(*_halving(hidden))
+        self.image_convs_1 = nn.Sequential(*halving(3), *halving(hidden))
+        self.image_convs_2 = nn.Sequential(*halving(hidden))
 
     @classmethod
     def adapt_state(cls, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -196,7 +148,7 @@ class LiFT(Upsampler):
     def memory(self, image_size: tuple[int, int], output_size: tuple[int, int]) -> int:
         """The image's maps of all passes, with their making."""
         del image_size
-        return 4 * 3 * _IMAGE_CHANNELS * math.prod(output_size) + (64 << 20)
+        return 4 * 3 * IMAGE_CHANNELS * math.prod(output_size) + (64 << 20)
 
     def one_pass(self, x: Tensor, maps: ImageMaps) -> Rows:
         """One pass.
@@ -226,7 +178,7 @@ class LiFT(Upsampler):
         if layers.training:  # batch statistics: the whole map at once
             whole = F.conv2d(layers(doubled(0, height)), out_weight, out_bias)
             return lambda start, stop: whole[:, :, start:stop]
-        first_conv, second_conv = _folded(layers, x.dtype)
+        first_conv, second_conv = folded(layers, x.dtype)
 
         def make(start: int, stop: int) -> Tensor:
             inner = rows_needed(start, stop, 1, height)
@@ -245,7 +197,7 @@ class LiFT(Upsampler):
         maps: list[ImageMaps] = []
         for index in range(self._passes(grid, output_size)):
             if index > 1:
-                image = _doubled_rows(image, 0, 2 * image.shape[2])
+                image = doubled_rows(image, 0, 2 * image.shape[2])
             size = grid[0] << index, grid[1] << index
             maps.append(self._image_maps(image, size, doubled=index > 0))
         return LiFTGuidance(self, maps, grid, output_size, dtype)
@@ -256,14 +208,14 @@ class LiFT(Upsampler):
         fine = 2 * grid[0], 2 * grid[1]
 
         def pixels(start: int, stop: int) -> Tensor:
-            rows = _doubled_rows(image, start, stop) if doubled else image[:, :, start:stop]
+            rows = doubled_rows(image, start, stop) if doubled else image[:, :, start:stop]
             return rows.contiguous(memory_format=torch.channels_last)
 
         if self.training:
             pooled = F.adaptive_max_pool2d(self.image_convs_1(pixels(0, height)), fine)
             return ImageMaps(pooled, self.image_convs_2(pooled))
-        first, second = _folded(self.image_convs_1, image.dtype)
-        (third,) = _folded(self.image_convs_2, image.dtype)
+        first, second = folded(self.image_convs_1, image.dtype)
+        (third,) = folded(self.image_convs_2, image.dtype)
         half, quarter = -(-height // 2), -(-height // 4)
 
         def make(start: int, stop: int) -> Tensor:
@@ -298,19 +250,3 @@ class LiFT(Upsampler):
             )
         features: Tensor = tokens.mT.unflatten(2, (height, width))
         return features
-
-
-def _halving(inputs: int) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, _IMAGE_CHANNELS, 3, 2, 1), nn.BatchNorm2d(_IMAGE_CHANNELS), nn.ReLU()]
-
-
-def _folded(layers: nn.Sequential, dtype: torch.dtype) -> list[FoldedConv]:
-    pairs = zip(layers[::3], layers[1::3], strict=True)
-    return [fold_batch_norm(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm), dtype) for conv, norm in pairs]
-
-
-def _doubled_rows(image: Tensor, start: int, stop: int) -> Tensor:
-    """Rows start … stop - 1 of the image at twice its size, bilinear."""
-    first, last = max(start // 2 - 1, 0), min((stop + 1) // 2 + 1, image.shape[2])
-    doubled = F.interpolate(image[:, :, first:last], scale_factor=2, mode="bilinear", align_corners=False)
-    return doubled[:, :, start - 2 * first : stop - 2 * first]

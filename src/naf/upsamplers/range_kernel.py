@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naf.ops.rows import band_rows, bands, join
+from naf.ops.adaptive_conv import cell_weights, cell_weights_in_bands
 from naf.ops.window_scores import window_scores
 from naf.ops.windows import Windows, reflected
-from naf.ops.adaptive_conv import cell_weights
 from naf.upsamplers.execution import wants_grad, working_dtype
 
 _DROPOUT = 0.1
@@ -67,14 +66,10 @@ class RangeKernel(nn.Module):
             windows: of a map of that size.
         """
         guide = guide.to(working_dtype(self, guide.device)).permute(0, 2, 3, 1)
-        height, width = guide.shape[1:3]
-        tile = windows.rows.tile
         with torch.autocast(guide.device.type, enabled=False):
             if self.training or wants_grad(self, guide):  # dropout is drawn once, and autograd keeps the kernels anyway
-                return cell_weights(self(guide, 0, height), windows)
-            step = -(-band_rows(width, guide.device) // tile) * tile
-            pieces = (cell_weights(self(guide, *band), windows, band[0]) for band in bands(0, height, step))
-            return join(pieces, -(-height // tile), guide.dtype)
+                return cell_weights(self(guide, 0, guide.shape[1]), windows)
+            return cell_weights_in_bands(lambda start, stop: self(guide, start, stop), windows, guide)
 
     def _layers(self, layers: nn.Sequential, x: Tensor) -> Tensor:
         """1x1 convolution → GELU → dropout → 1x1 convolution, channels last."""
