@@ -24,9 +24,9 @@ SMALL = {
     "anyup": {"qk_dim": 16},
     "loftup": {"dim": CHANNELS},
     "lift": {"in_channels": CHANNELS, "patch_size": 8},
-    "featup": {"feat_dim": CHANNELS, "key_dim": 8},
+    "featup": {"feat_dim": CHANNELS, "key_dim": 4, "radius": 1, "ratio": 4},
     "featup-implicit": {"channels": CHANNELS, "n_freqs": 3, "hidden": 16},
-    "jbu": {"dim": 32, "radius": 2},
+    "jbu": {"dim": 16, "radius": 2},
 }
 
 # A method that is fitted to one image cannot be called with others; it has tests of its own.

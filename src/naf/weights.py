@@ -197,7 +197,9 @@ class _Inert:
 
 
 _INERT_PACKAGES = ("omegaconf", "typing", "lightning", "pytorch_lightning")
-_HARMLESS = {f"builtins.{kind.__name__}": kind for kind in (bool, bytes, dict, float, int, list, set, str, tuple)}
+_HARMLESS: dict[str, type] = {
+    f"builtins.{kind.__name__}": kind for kind in (bool, bytes, dict, float, int, list, set, str, tuple)
+}
 _HARMLESS["collections.defaultdict"] = defaultdict
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -55,6 +56,15 @@ def measure(device: torch.device | str = "cpu") -> Iterator[Usage]:
         usage.seconds = time.perf_counter() - start
         usage.peak_mib = torch.cuda.max_memory_allocated(device) / _MIB if is_cuda else _peak_mib()
         usage.above_mib = max(0.0, usage.peak_mib - before)
+
+
+def processor() -> str:
+    """Name of the CPU, as far as the system tells."""
+    try:
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123 (a stream, not a file to be read whole)
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def _reset_peak() -> None:

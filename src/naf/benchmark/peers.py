@@ -20,13 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from naf.benchmark.measure import measure
+from naf.benchmark.measure import measure, processor
 from naf.benchmark.official import Checkout, OfficialModule, Setting, copy_weights, named_module
-from naf.benchmark.quick import _processor
 from naf.registry import Entry, create, entry, list_upsamplers
 from naf.upsamplers.checks import whole_number
-
-_CHANNELS = {"loftup": "dim", "lift": "in_channels"}  # where the registry does not tell it
 
 
 @dataclass(frozen=True)
@@ -192,7 +189,7 @@ def peers(
             "dtype": "float32",
             "rounds": rounds,
             "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
@@ -328,8 +325,7 @@ def _needs_more(about: Entry) -> bool:
 
 def _config(about: Entry, setting: Setting) -> dict[str, Any]:
     """Constructor arguments of the setting's widths."""
-    channels = about.channels_argument or _CHANNELS.get(about.name)
-    config: dict[str, Any] = {channels: setting.channels} if channels else {}
+    config: dict[str, Any] = {about.channels_argument: setting.channels} if about.channels_argument else {}
     if "patch_size" in about.options:
         config["patch_size"] = setting.ratio
     return config

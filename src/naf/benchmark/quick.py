@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from naf.benchmark.measure import measure
+from naf.benchmark.measure import measure, processor
 from naf.registry import create
 
 
@@ -96,7 +96,7 @@ def quick(
             "dtype": "float32",
             "rounds": rounds,
             "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
@@ -121,11 +121,3 @@ def _alternate(parts: dict[str, Callable[[], object]], rounds: int, device: torc
             if index:
                 times[name].append((time.perf_counter() - start) * 1e3)
     return times
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:  # noqa: PTH123 (a stream, not a file to be read whole)
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

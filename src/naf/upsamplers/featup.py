@@ -113,7 +113,7 @@ class StackGuidance(FilterGuidance):
         # From the definition of bilinear taps: values of tensors may not steer a traced call.
         scale = self.made[0] / self.output_size[0]
         first = max(math.floor((start + 0.5) * scale - 0.5), 0)
-        last = min(math.floor((stop - 0.5) * scale - 0.5) + 2, self.made[0])
+        last = min(max(math.floor((stop - 0.5) * scale - 0.5), 0) + 2, self.made[0])
         made = adaptive_conv(source, *self.filters[-1], start=first, stop=last, bias=bias)
         top, bottom = (row_cells[start:stop] - first).unbind(1)
         rows = torch.lerp(made[:, top], made[:, bottom], down[start:stop, None, None])

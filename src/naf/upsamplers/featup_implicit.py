@@ -94,6 +94,7 @@ class ImplicitGuidance(Guidance):
     summary="FeatUp's implicit network, fitted to one image with its backbone by fit(image, backbone)",
     paper="arXiv 2403.10516",
     is_vfm_agnostic=False,
+    channels_argument="channels",
 )
 class FeatUpImplicit(Upsampler):
     """FeatUp's implicit upsampler. Create it untrained (`weights=None`) and call :meth:`fit`.
@@ -116,6 +117,7 @@ class FeatUpImplicit(Upsampler):
     is_convex = False
     keeps_constants = False
     has_attention: ClassVar[bool] = False
+    fits_one_image: ClassVar[bool] = True
 
     fitted: Tensor
     pca_components: Tensor

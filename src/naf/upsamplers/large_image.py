@@ -51,6 +51,7 @@ class LargeImageGuidance(Guidance):
     summary="no upsampling: the backbone sees a larger image (baseline, costly)",
     paper="-",
     needs_backbone=True,
+    learns=False,
 )
 class LargeImage(Upsampler):
     """The backbone once more, on an image enlarged so that its grid is the output grid.
@@ -77,6 +78,7 @@ class LargeImage(Upsampler):
     is_convex = False
     keeps_constants = False
     has_attention: ClassVar[bool] = False
+    is_exportable: ClassVar[bool] = False  # backbones look at the values of their image
 
     backbone: FeatureExtractor
 

@@ -67,6 +67,7 @@ class LiFTGuidance(Guidance):
     summary="LiFT: a U-Net block on image and features, x2 a pass",
     is_vfm_agnostic=False,
     ratios=(2, 4, 8, 16),
+    channels_argument="in_channels",
 )
 class LiFT(Upsampler):
     """LiFT.

@@ -95,6 +95,7 @@ class LoftUpGuidance(Guidance):
     paper="arXiv 2504.14032",
     summary="LoftUp: a transformer on coordinates and colours",
     is_vfm_agnostic=False,
+    channels_argument="dim",
 )
 class LoftUp(Upsampler):
     """LoftUp.

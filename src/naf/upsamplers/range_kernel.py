@@ -72,8 +72,11 @@ class RangeKernel(nn.Module):
             return cell_weights_in_bands(lambda start, stop: self(guide, start, stop), windows, guide)
 
     def _layers(self, layers: nn.Sequential, x: Tensor) -> Tensor:
-        """1x1 convolution → GELU → dropout → 1x1 convolution, channels last."""
-        hidden = F.dropout(F.gelu(_linear(layers[0], x)), _DROPOUT, self.training)
+        """1x1 convolution → GELU → dropout of whole channels → 1x1 convolution, channels last."""
+        hidden = F.gelu(_linear(layers[0], x))
+        if self.training:
+            kept = F.dropout2d(hidden.new_ones(len(hidden), hidden.shape[-1], 1, 1), _DROPOUT)
+            hidden = hidden * kept.permute(0, 2, 3, 1)
         return _linear(layers[3], hidden)
 
     def _pad(self, x: Tensor, start: int, rows: int, size: int) -> Tensor:
@@ -90,7 +93,7 @@ class RangeKernel(nn.Module):
 
 
 def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, hidden, 1), nn.GELU(), nn.Dropout(_DROPOUT), nn.Conv2d(hidden, outputs, 1))
+    return nn.Sequential(nn.Conv2d(inputs, hidden, 1), nn.GELU(), nn.Dropout2d(_DROPOUT), nn.Conv2d(hidden, outputs, 1))
 
 
 def _linear(conv: nn.Module, x: Tensor) -> Tensor:
