@@ -11,7 +11,7 @@ import typer
 from naf.benchmark.measure import measure
 from naf.cli import inputs, options
 from naf.cli.console import console, progress
-from naf.cli.load import load_backbone, load_upsampler
+from naf.cli.load import fit_to_photo, load_backbone, load_upsampler
 from naf.data.features import write_picture
 from naf.data.image import read_image
 from naf.normalization import normalize
@@ -32,12 +32,13 @@ def compare(
     max_side: options.MaxSide = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "float32",
+    fit_steps: options.FitSteps = 1200,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Put upsamplers side by side on one photo.
 
     Writes NAME_compare.png: the photo, the coarse features and the result of each method, all coloured with one PCA
-    basis, with the time and memory of each call (one call each, encoding included).
+    basis, with the time and memory of each call (one call each, encoding included; a fit to the photo is not counted).
     """
     names = [name.strip() for name in upsamplers.split(",") if name.strip()]
     if not names:
@@ -65,6 +66,7 @@ def compare(
         for name in names:
             bar.update(task, description=name)
             method = load_upsampler(name, weights, neighborhood, place, network)
+            fit_to_photo(method, image, network, fit_steps, target.with_name(f"{photo.stem}_{name}.fit"), bar)
             with measure(place) as usage:
                 out = method(normalize(image[None]), features, goal)
             caption = f"{goal[0]}x{goal[1]}, {_seconds(usage.seconds)}, +{usage.above_mib:.0f} MiB"

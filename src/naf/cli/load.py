@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import Progress
+from torch import Tensor
 
 from naf import backbones
 from naf.backbones.base import Backbone
 from naf.cli.console import console
+from naf.normalization import normalize
 from naf.registry import create, entry, list_upsamplers
 from naf.upsamplers.base import Upsampler
+from naf.upsamplers.featup_implicit import FeatUpImplicit
 
 
 def load_backbone(name: str, device: torch.device, dtype: torch.dtype, max_side: int | None) -> Backbone:
@@ -36,6 +41,8 @@ def load_upsampler(name: str, weights: str, neighborhood: str, device: torch.dev
     """
     about = entry(name)
     source = weights_for(name, weights) if about.needs_weights else "auto"
+    if about.cls.fits_one_image and source == "auto":
+        source = "none"
     takes_rule = "neighborhood" in about.options
     config: dict[str, Any] = {"neighborhood": neighborhood} if takes_rule else {}
     if about.channels_argument and not source.startswith("official:"):  # a release brings its own width
@@ -47,6 +54,32 @@ def load_upsampler(name: str, weights: str, neighborhood: str, device: torch.dev
     rule = f", neighborhood: {neighborhood}" if takes_rule else ""
     console.print(f"upsampler  {name}{stated}{rule}", markup=False)
     return upsampler
+
+
+def fit_to_photo(
+    method: Upsampler, image01: Tensor, backbone: Backbone, steps: int, checkpoint: Path, bar: Progress
+) -> None:
+    """Fit a method that serves one image only to that image; others are left alone.
+
+    Args:
+        method: as :func:`load_upsampler` gives it.
+        image01: (3, H, W), values from 0 to 1.
+        backbone: gives the features.
+        steps: of the fit.
+        checkpoint: from which a stopped fit goes on.
+        bar: shows the steps.
+    """
+    if not isinstance(method, FeatUpImplicit):
+        return
+    task = bar.add_task("fitting", total=steps)
+    method.fit(
+        normalize(image01)[None],
+        backbone,
+        steps=steps,
+        checkpoint=checkpoint,
+        on_progress=lambda done, _, loss: bar.update(task, completed=done, description=f"fitting, loss {loss:.3f}"),
+    )
+    bar.remove_task(task)
 
 
 def weights_for(name: str, weights: str) -> str:

@@ -38,4 +38,7 @@ Size = Annotated[str | None, typer.Option(help="Output grid as HxW, rows first. 
 Scale = Annotated[float | None, typer.Option(help="Output grid as a factor on the photo's size.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option(help="dtype of the features: float32, float16 or bfloat16.")]
+FitSteps = Annotated[
+    int, typer.Option(min=1, help="Steps of the fit to each photo; featup-implicit only (seconds each on a CPU).")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]

@@ -14,7 +14,7 @@ from naf.backbones.base import Backbone
 from naf.benchmark.measure import measure
 from naf.cli import inputs, options
 from naf.cli.console import console, fail, progress
-from naf.cli.load import load_backbone, load_upsampler
+from naf.cli.load import fit_to_photo, load_backbone, load_upsampler
 from naf.data.features import write_features, write_picture
 from naf.data.image import read_image
 from naf.pipeline import Upsampled, upsample_photo
@@ -47,6 +47,7 @@ def upsample(
     max_side: options.MaxSide = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "float32",
+    fit_steps: options.FitSteps = 1200,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Upsample the features of photos.
@@ -81,6 +82,7 @@ def upsample(
             try:
                 image = read_image(path).to(place)
                 goal = inputs.output_size((image.shape[1], image.shape[2]), size, scale)
+                fit_to_photo(method, image, network, fit_steps, folder / f"{names[path]}_{upsampler}.fit", bar)
                 with measure(place) as usage:
                     result = upsample_photo(
                         image,
