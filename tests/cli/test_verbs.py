@@ -11,9 +11,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 from skimage import data
 
 import naf
+from naf.releases import releases_of
 from naf.visualization import PCAColors
 from naf.visualization.pca import to_image
 
@@ -147,6 +149,30 @@ def test_compare_writes_a_sheet_of_all_upsamplers(tmp_path, photo):
         assert f"{name}: 96x128, " in result.stdout
     assert picture(tmp_path / "out/cat_compare.png").shape[1] > 3 * 480
     assert "exists" in run("compare", photo, "-b", "hog", cwd=tmp_path, status=2).stderr
+
+
+def test_compare_takes_any_method_and_weights_for_single_ones(tmp_path, photo):
+    trained = naf.create("jafar", weights=None, v_dim=16)
+    save_file(trained.state_dict(), tmp_path / "jafar.safetensors")
+    methods = "large-image,featsharp,jafar,anyup,featup,lift,loftup,jbu,jbf,guided"
+    weights = "jafar=jafar.safetensors,anyup=none"
+    result = run("compare", photo, "-u", methods, "-b", "hog", "--weights", weights, "--size", "24x32", cwd=tmp_path)
+    assert "upsampler  jafar, weights: jafar.safetensors" in result.stdout
+    assert "upsampler  anyup, weights: untrained\n" in result.stdout
+    assert "upsampler  lift, weights: untrained (seed 0)" in result.stdout
+    for name in methods.split(","):
+        assert f"{name}: 24x32, " in result.stdout
+    bad = run("compare", photo, "-b", "hog", "--weights", "jafar=a,b", "--overwrite", cwd=tmp_path, status=2)
+    assert "expected one source, or NAME=SOURCE" in bad.stderr
+
+
+def test_models_lists_every_release(tmp_path):
+    lines = run("models", "--releases", cwd=tmp_path).stdout.splitlines()[1:]
+    assert len(lines) == len(releases_of())
+    for line, release in zip(lines, releases_of(), strict=True):
+        assert f"{release.upsampler}  official:{release.name} " in line
+        assert release.url in line
+        assert release.licence in line
 
 
 def test_models_lists_every_upsampler(tmp_path):
