@@ -56,7 +56,7 @@ def test_anyup_is_attention_to_a_window(size, window_ratio):
     queries = F.adaptive_avg_pool2d(upsampler.query_encoder(encoded), size)
     queries = upsampler.cross_decode.conv2d(queries)
     pooled = F.adaptive_avg_pool2d(upsampler.key_encoder(encoded), features.shape[2:])
-    code = upsampler.key_features_encoder(F.normalize(features, dim=1))
+    code = upsampler.key_features_encoder(F.normalize(features, dim=1)) + 1 / 16  # its mean, which is kept apart
     keys = upsampler.aggregation(torch.cat([pooled, code], dim=1))
     axes = []
     for fine, coarse in zip(size, features.shape[2:], strict=True):
@@ -138,7 +138,11 @@ def test_unification_reads_the_responses_as_the_released_code_does(monkeypatch, 
         responses = torch.cat([F.conv2d(c[None, None], unify.basis, padding=2)[0] for c in sample]) / ones[0]
         # Channel by channel in memory, read as (width, channels).
         expected = responses.view(width, channels, 7, 9).softmax(0).mean(1)
-        torch.testing.assert_close(code, expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(code + 1 / width, expected, rtol=1e-5, atol=1e-6)
+        # The code of nearly equal responses keeps its digits, which a softmax in float32 would not.
+        fine = anyup._centred_softmax(1e-5 * responses.view(1, 1, 1, width, channels, 63))
+        exact = (1e-5 * responses.double()).view(1, 1, 1, width, channels, 63).softmax(3) - 1 / width
+        assert relative_error(fine, exact) <= 1e-6
 
 
 def test_anyup_serves_any_number_of_channels():

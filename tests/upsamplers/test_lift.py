@@ -179,23 +179,6 @@ def test_training_reaches_every_parameter():
         assert leaf.grad.abs().max() > 0
 
 
-def test_export_gives_the_same_map():
-    upsampler, (image, features) = small(), scene()
-
-    class Call(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.upsampler = upsampler
-
-        def forward(self, image, features):
-            return self.upsampler(image, features, (10, 16))
-
-    with torch.no_grad():
-        exported = torch.export.export(Call().eval(), (image, features), strict=False).module()
-        expected = upsampler(image, features, (10, 16))
-        torch.testing.assert_close(exported(image, features), expected, rtol=1e-5, atol=1e-5)
-
-
 def test_the_prefix_of_parallel_training_is_dropped():
     state = small().state_dict()
     assert LiFT.adapt_state({f"module.{key}": value for key, value in state.items()}) == state

@@ -219,22 +219,6 @@ def test_gradients_of_everything_are_those_of_the_definition(training):
         assert relative_error(a, b) <= 1e-8 or (a - b).abs().max() <= 1e-10 * scale
 
 
-def test_export_gives_the_same_map():
-    upsampler, (image, features, size) = small(), scene()
-
-    class Call(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.upsampler = upsampler
-
-        def forward(self, image, features):
-            return self.upsampler(image, features, size)
-
-    with torch.no_grad():
-        exported = torch.export.export(Call().eval(), (image, features), strict=False).module()
-        torch.testing.assert_close(exported(image, features), upsampler(image, features, size), rtol=1e-5, atol=1e-5)
-
-
 def test_training_files_and_bare_networks_are_renamed():
     state = small().state_dict()
     assert LoftUp.adapt_state(state) == state

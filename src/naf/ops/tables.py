@@ -8,9 +8,6 @@ from functools import lru_cache, wraps
 from typing import ParamSpec, TypeVar, cast
 
 import torch
-from torch._C import DisableTorchFunction
-from torch._subclasses.fake_tensor import unset_fake_temporarily
-from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,8 +26,12 @@ def cached_table(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
         def make_plain(*args: P.args, **kwargs: P.kwargs) -> T:
             with ExitStack() as stack:
                 if torch.compiler.is_compiling():
+                    # Slow to import, and there already where something is traced.
+                    from torch._subclasses.fake_tensor import unset_fake_temporarily
+                    from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
+
                     # Values are needed now: torch.export shall see finished tables, not their making.
-                    stack.enter_context(DisableTorchFunction())
+                    stack.enter_context(torch._C.DisableTorchFunction())
                     stack.enter_context(unset_fake_temporarily())
                     stack.enter_context(disable_proxy_modes_tracing())
                 stack.enter_context(torch.inference_mode(False))

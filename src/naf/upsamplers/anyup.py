@@ -61,6 +61,9 @@ class Unification(nn.Module):
     the map. The C * channels responses are laid out channel by channel and then read as (channels, C): softmax over
     the first axis, mean over the second. The paper means "softmax over the kernels, mean over the feature channels";
     the released code reads the layout otherwise, and its weights were trained so.
+
+    The result is given less its mean, 1 / channels. It varies by a small part of that mean only (1e-4 for untrained
+    weights), and the norms that follow remove the mean: kept apart, it costs no digits.
     """
 
     def __init__(self, channels: int, kernel: int) -> None:
@@ -68,7 +71,7 @@ class Unification(nn.Module):
         self.basis = nn.Parameter(torch.randn(channels, 1, kernel, kernel) / kernel)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) → (B, channels, h, w)."""
+        """(B, C, h, w) → (B, channels, h, w), the mean over the channels 0."""
         batch, channels, height, width = features.shape
         kernel = self.basis.shape[-1]
         padding = kernel // 2
@@ -84,8 +87,14 @@ class Unification(nn.Module):
             windows = padded[:, :, start : stop + 2 * padding].unfold(2, kernel, 1).unfold(3, kernel, 1)
             windows = windows.permute(0, 2, 3, 1, 4, 5).flatten(4)  # (B, rows, w, C, taps)
             response = windows @ basis / taps[start:stop, :, None, None]  # (B, rows, w, C, channels)
-            bands.append(response.flatten(3).unflatten(3, (-1, channels)).softmax(3).mean(4))
+            bands.append(_centred_softmax(response.flatten(3).unflatten(3, (-1, channels))).mean(4))
         return torch.cat(bands, dim=1).permute(0, 3, 1, 2)
+
+
+def _centred_softmax(x: Tensor) -> Tensor:
+    """softmax(x) - 1 / n over dimension 3, without the cancellation."""
+    above = (x - x.amax(3, keepdim=True)).expm1()
+    return (above - above.mean(3, keepdim=True)) / (x.shape[3] + above.sum(3, keepdim=True))
 
 
 @register("anyup", paper="arXiv 2510.12764", summary="AnyUp: attention to a window, any features")
@@ -167,7 +176,8 @@ class AnyUp(CrossAttentionUpsampler):
 
     def _keys(self, pooled: Tensor) -> Callable[[Tensor], Tensor]:
         def keys(features: Tensor) -> Tensor:
-            code = self.key_features_encoder(F.normalize(features, dim=1))
+            # The blocks add to what they are given and normalise it, so the mean may be added behind them.
+            code = self.key_features_encoder(F.normalize(features, dim=1)) + 1 / pooled.shape[1]
             x = self.aggregation(torch.cat([pooled, code], dim=1))
             return self.cross_decode.cross_attn.keys(x.permute(0, 2, 3, 1))
 
