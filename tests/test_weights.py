@@ -471,6 +471,19 @@ def test_one_of_several_releases_must_be_named(jafar, hub):
         naf.create("bilinear", weights="official:any")
 
 
+def test_a_configuration_that_contradicts_the_release_is_refused_before_any_download(jafar, server, hub):
+    with pytest.raises(ValueError, match=r"v_dim is 768, but the release 'vit_small_.*' needs 16"):
+        naf.create("jafar", weights="official:vit_small_patch14_dinov2", v_dim=768)
+    assert server.requests == 0
+
+
+@pytest.mark.parametrize("name", ["naf", "jafar", "lift"])
+def test_the_prefix_of_parallel_training_is_dropped_for_every_method(name):
+    trained = small(name)
+    state = {f"module.{key}": tensor for key, tensor in trained.state_dict().items()}
+    assert same(naf.create(name, weights=state, **config_of(name)).state_dict(), trained.state_dict())
+
+
 def test_features_of_another_width_are_told_which_releases_there_are(jafar, hub):
     upsampler = naf.create("jafar", weights="official:vit_small_patch14_dinov2")
     with pytest.raises(ValueError, match=r"have 32 channels, expected 16 by this jafar.*official:vit_base \(32\)"):

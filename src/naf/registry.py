@@ -61,6 +61,11 @@ class Entry:
         with torch.device("meta"):
             return sum(p.numel() for p in self.cls(**self.config).parameters())
 
+    def config_for(self, channels: int, stride: int) -> dict[str, Any]:
+        """Constructor arguments for features of some width and stride (pixels of the image a cell)."""
+        config: dict[str, Any] = {self.channels_argument: channels} if self.channels_argument else {}
+        return {**config, "patch_size": stride} if "patch_size" in self.options else config
+
     @property
     def needs_weights(self) -> bool:
         """Whether there is something to be trained or fitted."""
@@ -129,7 +134,12 @@ def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto"
         if key not in known.options:
             raise TypeError(f"{name!r} has no argument {key!r}; it takes {', '.join(known.options) or 'none'}")
     release = weight_files.resolve(name, weights)
-    config = {**known.config, **({} if release is None else release.config), **config}
+    if release is not None:
+        for key, needed in release.config.items():
+            if config.get(key, needed) != needed:
+                raise ValueError(f"{key} is {config[key]!r}, but the release {release.name!r} needs {needed!r}")
+        config = {**release.config, **config}
+    config = {**known.config, **config}
     with torch.random.fork_rng(devices=[], enabled=weights is not None):
         if weights is not None:
             torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too

@@ -104,6 +104,8 @@ def load_checkpoint(upsampler: nn.Module, source: str | Path | Mapping[str, Tens
     foreign = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if foreign:
         raise WeightsError(f"{what} holds values that are no tensors: {', '.join(map(str, foreign))}")
+    if state and all(str(key).startswith("module.") for key in state):  # of data-parallel training
+        state = {key.removeprefix("module."): value for key, value in state.items()}
     adapt = getattr(upsampler, "adapt_state", None)
     state = state if adapt is None else adapt(state)
     faults = _misfits(upsampler, state)
@@ -120,7 +122,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"checkpoint {path}: no such file (words that stand for weights: auto, embedded, official)")
+        raise WeightsError(
+            f"checkpoint {path}: no such file (words for weights: auto, embedded, official, official:RELEASE)"
+        )
     if path.suffix == ".safetensors":
         try:
             return load_file(path)

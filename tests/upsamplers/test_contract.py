@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 import warnings
 
 import pytest
@@ -432,6 +433,50 @@ def test_a_double_precision_module_agrees_with_a_single_one(name):
     single = small(name)(image.float(), features.float(), output_size)
     # LoftUp's frequencies reach e^10: one rounding of a coordinate moves a phase by 1e-3.
     assert relative_error(single, out) <= (2e-2 if name == "loftup" else 2e-5)
+
+
+@every_upsampler
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_half_precision_module_gives_half_precision_with_gradients_too(name, dtype, training):
+    upsampler = naf.create(name, weights=None, **config_of(name)).to(dtype).train(training)
+    image, features, output_size = scene(name, *SIZES["integer"], dtype=dtype)
+    with torch.random.fork_rng(devices=[]):
+        out = upsampler(image, features.requires_grad_(), output_size)
+    assert out.dtype == dtype
+    assert out.isfinite().all()
+    if upsampler.uses_features:
+        out.float().square().sum().backward()
+        assert features.grad.dtype == dtype
+
+
+@every_upsampler
+def test_autocast_spares_values_and_backward_passes_of_ours(name):
+    upsampler = copy.deepcopy(small(name))
+    image, features, output_size = scene(name, *SIZES["odd"])
+    expected = upsampler(image, features, output_size)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = upsampler(image, features.requires_grad_(), output_size)
+        if upsampler.uses_features:
+            out.float().square().sum().backward()
+            assert features.grad.isfinite().all()
+    assert out.dtype == torch.float32
+    if not any(True for _ in upsampler.parameters()) and upsampler.uses_features:
+        assert relative_error(out, expected) <= 1e-5
+
+
+@every_upsampler
+def test_guidance_of_an_inference_block_serves_outside_it_and_in_another_process(name):
+    upsampler = naf.create(name, weights=None, **config_of(name))  # its parameters want gradients
+    image, features, output_size = scene(name, *SIZES["odd"])
+    with torch.inference_mode():
+        guidance = upsampler.encode(image, output_size, features.shape[2:])
+        expected = guidance.upsample(features)
+    torch.testing.assert_close(guidance.upsample(features), expected, rtol=1e-4, atol=1e-4)
+    if not upsampler.uses_features or name == "featsharp":
+        return
+    sent = pickle.loads(pickle.dumps(guidance))
+    torch.testing.assert_close(sent.upsample(features), expected, rtol=1e-4, atol=1e-4)
 
 
 @having("is_exportable")

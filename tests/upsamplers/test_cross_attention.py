@@ -161,6 +161,19 @@ def test_chunks_of_queries_change_nothing(chunk):
         torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_without_an_output_size_anyup_gives_that_of_the_image():
+    image, features = scene()
+    assert torch.equal(small("anyup")(image, features), small("anyup")(image, features, (20, 26)))
+    with pytest.raises(TypeError, match="image is None"):
+        small("anyup")(None, features)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_3x3_convolution_refuses_an_image_of_one_pixel_in_words(name):
+    with pytest.raises(ValueError, match=r"is \(1, 9\), expected at least 2"):
+        small(name, kernel_size=3)(randn(1, 3, 1, 9), randn(1, 8, 2, 2), (4, 4))
+
+
 def test_the_resized_call_sees_the_image_at_the_size_of_the_output():
     image, features = scene()
     resized = F.interpolate(image, size=(10, 12), mode="bilinear", align_corners=False)
@@ -191,6 +204,7 @@ def test_attention_needs_the_features(name):
         ("jafar", {"kernel_size": 5}, "kernel_size is 5, expected 1 or 3"),
         ("anyup", {"kernel_size_lfu": 4}, "kernel_size_lfu is 4, expected an odd integer"),
         ("anyup", {"q_chunk_size": 0}, "q_chunk_size is 0, expected an integer of at least 1"),
+        ("anyup", {"window_ratio": math.nan}, "window_ratio is nan, expected a number"),
         ("anyup", {"num_heads": 0}, "num_heads is 0, expected an integer of at least 1"),
     ],
 )

@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 import naf
 from naf.ops import rows as row_bands
@@ -177,12 +176,6 @@ def test_training_reaches_every_parameter():
     for leaf in (image, features, *upsampler.parameters()):
         assert leaf.grad is not None
         assert leaf.grad.abs().max() > 0
-
-
-def test_the_prefix_of_parallel_training_is_dropped():
-    state = small().state_dict()
-    assert LiFT.adapt_state({f"module.{key}": value for key, value in state.items()}) == state
-    assert LiFT.adapt_state(state) == state
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,8 @@ def _offers(
         elif holder is None:
             failures.append(f"{method}: {reference} is in none of the given repositories")
         else:
-            offers.append((holder, named_module(method, reference, _config(entry(method), setting))))
+            config = entry(method).config_for(setting.channels, setting.ratio)
+            offers.append((holder, named_module(method, reference, config)))
     named = {(checkout.path, module.method) for checkout, module in offers}
     for checkout in checkouts:
         known = () if checkout.layout is None else checkout.layout.modules
@@ -241,7 +242,9 @@ def _ready(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            ours = create(about.name, weights=None, **_config(about, setting)).to(image.device)
+            ours = create(about.name, weights=None, **about.config_for(setting.channels, setting.ratio)).to(
+                image.device
+            )
         out = ours(image, features, setting.size)
     except (ValueError, RuntimeError) as error:
         failures.append(f"{about.name}: {_words(error)}")
@@ -321,14 +324,6 @@ def _compare(group: Sequence[_Runner]) -> PeerCost:
 def _needs_more(about: Entry) -> bool:
     """Whether features and image are not enough: a backbone makes the output, or a fit to the image."""
     return about.needs_backbone or about.cls.fits_one_image or not about.cls.uses_features
-
-
-def _config(about: Entry, setting: Setting) -> dict[str, Any]:
-    """Constructor arguments of the setting's widths."""
-    config: dict[str, Any] = {about.channels_argument: setting.channels} if about.channels_argument else {}
-    if "patch_size" in about.options:
-        config["patch_size"] = setting.ratio
-    return config
 
 
 def _words(error: BaseException) -> str:

@@ -40,7 +40,7 @@ def compare(
     Writes NAME_compare.png: the photo, the coarse features and the result of each method, all coloured with one PCA
     basis, with the time and memory of each call (one call each, encoding included; a fit to the photo is not counted).
     """
-    names = [name.strip() for name in upsamplers.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in upsamplers.split(",") if name.strip()))
     if not names:
         raise ValueError(f"--upsamplers is {upsamplers!r}, expected names separated by commas")
     for name in names:

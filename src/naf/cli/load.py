@@ -17,6 +17,8 @@ from naf.registry import create, entry, list_upsamplers
 from naf.upsamplers.base import Upsampler
 from naf.upsamplers.featup_implicit import FeatUpImplicit
 
+_VIEWS_A_STEP = 10  # that a step of featup-implicit draws: a short fit need not make more
+
 
 def load_backbone(name: str, device: torch.device, dtype: torch.dtype, max_side: int | None) -> Backbone:
     """The backbone on its device; prints what was taken and, where it is another than asked for, why."""
@@ -45,8 +47,8 @@ def load_upsampler(name: str, weights: str, neighborhood: str, device: torch.dev
         source = "none"
     takes_rule = "neighborhood" in about.options
     config: dict[str, Any] = {"neighborhood": neighborhood} if takes_rule else {}
-    if about.channels_argument and not source.startswith("official:"):  # a release brings its own width
-        config[about.channels_argument] = backbone.channels
+    if not source.startswith("official:"):  # a release brings its own
+        config |= about.config_for(backbone.channels, backbone.stride)
     if about.needs_backbone:
         config["backbone"] = backbone
     upsampler = create(name, None if source == "none" else source, **config).to(device)
@@ -76,6 +78,7 @@ def fit_to_photo(
         normalize(image01)[None],
         backbone,
         steps=steps,
+        views=min(3000, _VIEWS_A_STEP * steps),
         checkpoint=checkpoint,
         on_progress=lambda done, _, loss: bar.update(task, completed=done, description=f"fitting, loss {loss:.3f}"),
     )

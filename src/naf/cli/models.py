@@ -63,6 +63,8 @@ def _weights(about: Entry) -> tuple[str, str]:
     """Where weights come from, and their licences."""
     if not about.needs_weights:
         return "none needed", "-"
+    if about.cls.fits_one_image:
+        return "fitted to an image", "-"
     kinds, licences = [], []
     if embedded_path(about.name) is not None:
         kinds.append("embedded")

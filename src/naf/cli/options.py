@@ -39,6 +39,6 @@ Scale = Annotated[float | None, typer.Option(help="Output grid as a factor on th
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option(help="dtype of the features: float32, float16 or bfloat16.")]
 FitSteps = Annotated[
-    int, typer.Option(min=1, help="Steps of the fit to each photo; featup-implicit only (seconds each on a CPU).")
+    int, typer.Option(min=1, help="Steps of the fit to each photo, featup-implicit only; on a CPU seconds each.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]

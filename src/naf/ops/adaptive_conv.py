@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from naf.ops.autograd import backward_pass, savable
 from naf.ops.rows import band_rows, bands, join
 from naf.ops.windows import Run, Windows
 
@@ -93,12 +93,11 @@ def adaptive_conv(
     source = source if source.ndim == 5 else source[:, :, :, None]
     stop = windows.rows.size if stop is None else stop
     if bias is not None and bias.requires_grad and torch.is_grad_enabled():
-        return adaptive_conv(source, weights, windows, start=start, stop=stop, dtype=dtype) + bias
+        out = adaptive_conv(source, weights, windows, start=start, stop=stop) + bias
+        return out.to(dtype or source.dtype)
     call = _Call(windows, start, stop, bias, dtype or source.dtype)
     with torch.autocast(source.device.type, enabled=False):
-        if torch.is_grad_enabled():
-            # What an inference_mode block made cannot be saved for a backward pass; copies can.
-            source, weights = (x.clone() if x.is_inference() else x for x in (source, weights))
+        source, weights = savable(source, weights)
         return _AdaptiveConv.apply(source, weights.to(source.dtype), call)  # type: ignore[no-any-return]
 
 
@@ -169,7 +168,7 @@ class _AdaptiveConv(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @backward_pass
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         source, weights = ctx.saved_tensors
         need_source, need_weights = ctx.needs_input_grad[:2]

@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from naf.ops.autograd import backward_pass, savable
 from naf.ops.neighborhood import Neighborhood
 from naf.ops.tiling import AxisTiles, plan_tiles
 
@@ -53,9 +53,7 @@ def neighborhood_attention(
     if backend not in get_args(Backend):
         raise ValueError(f"backend is {backend!r}, expected one of {', '.join(map(repr, get_args(Backend)))}")
     with torch.autocast(q.device.type, enabled=False):
-        if torch.is_grad_enabled():
-            # Features of an earlier inference_mode block cannot be saved for a backward pass; their copies can.
-            q, k, v = (x.clone() if x.is_inference() else x for x in (q, k, v))
+        q, k, v = savable(q, k, v)
         if backend == "reference":
             return _reference(q, k, v, neighborhood, scale)
         return _Blocked.apply(q, k, v, neighborhood, scale)  # type: ignore[no-any-return]
@@ -199,7 +197,7 @@ class _Blocked(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @backward_pass
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v = ctx.saved_tensors
         need_q, need_k, need_v = ctx.needs_input_grad[:3]

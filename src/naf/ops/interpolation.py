@@ -97,7 +97,8 @@ def interpolate_axis(x: Tensor, taps: Taps, dim: int) -> Tensor:
     if torch.compiler.is_compiling() or x.isfinite().all():
         # Coarse axes are short: one product with a dense (fine, coarse) matrix beats gathering tap by tap.
         matrix = taps.weight.new_zeros(len(taps.cells), x.shape[dim]).scatter_add_(1, taps.cells, taps.weight)
-        product: Tensor = torch.tensordot(x.to(dtype), matrix, dims=([dim], [1]))
+        with torch.autocast(x.device.type, enabled=False):
+            product: Tensor = torch.tensordot(x.to(dtype), matrix, dims=([dim], [1]))
         return torch.movedim(product, -1, dim)
     # 0 * NaN is NaN: only the taps may be multiplied.
     weight = taps.weight.view([-1, taps.cells.shape[1]] + [1] * (x.ndim - 1 - dim % x.ndim))

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from naf.ops.autograd import backward_pass, savable
 
 _TILE = 8  # pixels along a side: the products that no window needs cost less than smaller tiles would
 _CPU_ELEMENTS = 1 << 18  # products a step on the CPU: 1 MiB, so that a step stays in cache
@@ -26,7 +27,7 @@ def window_scores(guide: Tensor, radius: int) -> Tensor:
         (B, H, W, k * k), window offsets row by row, dtype of the guide.
     """
     with torch.autocast(guide.device.type, enabled=False):
-        return _WindowScores.apply(guide, radius)  # type: ignore[no-any-return]
+        return _WindowScores.apply(*savable(guide), radius)  # type: ignore[no-any-return]
 
 
 class _WindowScores(torch.autograd.Function):
@@ -45,7 +46,7 @@ class _WindowScores(torch.autograd.Function):
         return out.flatten(3)[:, :height, :width]
 
     @staticmethod
-    @once_differentiable
+    @backward_pass
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, None]:
         (guide,), radius = ctx.saved_tensors, ctx.radius
         shape, (height, width) = guide.shape, grad_out.shape[1:3]

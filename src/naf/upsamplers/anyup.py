@@ -6,14 +6,15 @@ and each output pixel attends to a window of the coarse grid. One set of weights
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naf.registry import register
-from naf.upsamplers.checks import whole_number
+from naf.upsamplers.checks import check_map, whole_number
 from naf.upsamplers.cross_attention import (
     EPS,
     GROUPS,
@@ -139,7 +140,9 @@ class AnyUp(CrossAttentionUpsampler):
         if whole_number("kernel_size_lfu", kernel_size_lfu, 1) % 2 == 0:
             raise ValueError(f"kernel_size_lfu is {kernel_size_lfu}, expected an odd integer")
         self.q_chunk_size = _chunk(q_chunk_size)
-        self.reach, self.resize_image = float(window_ratio), resize_image
+        if not (isinstance(window_ratio, int | float) and math.isfinite(window_ratio)):
+            raise ValueError(f"window_ratio is {window_ratio!r}, expected a number")
+        self.window_ratio, self.resize_image = float(window_ratio), resize_image
         self.image_encoder = _encoder(Conv(input_dim, qk_dim, kernel_size), qk_dim)
         self.key_encoder = _encoder(Conv(qk_dim, qk_dim, 1), qk_dim)
         self.query_encoder = _encoder(Conv(qk_dim, qk_dim, 1), qk_dim)
@@ -149,20 +152,29 @@ class AnyUp(CrossAttentionUpsampler):
         self.rope = Rotation(qk_dim)
 
     def forward(
-        self, image: Tensor | None, features: Tensor, output_size: Sequence[int], q_chunk_size: int | None = None
+        self,
+        image: Tensor | None,
+        features: Tensor,
+        output_size: Sequence[int] | None = None,
+        q_chunk_size: int | None = None,
     ) -> Tensor:
         """Upsample features; see :meth:`Upsampler.forward`.
 
         Args:
             image: (B, 3, H, W), ImageNet-normalised.
             features: (B, C, h, w), sides at least 2, not normalised.
-            output_size: (Ho, Wo).
+            output_size: (Ho, Wo); None for the image's size, as in the authors' call.
             q_chunk_size: as for the constructor, for this call; the result is the same.
 
         Returns:
             (B, C, Ho, Wo), dtype of the features.
         """
         chunk = _chunk(q_chunk_size) or self.q_chunk_size
+        if output_size is None:
+            if image is None:
+                raise TypeError("image is None, expected a tensor: it gives the size of the output")
+            check_map("image", image, self.image_channels)
+            output_size = image.shape[2:]
         guidance = self._guidance(image, features, output_size)
         if chunk is None:
             return guidance.upsample(features)
@@ -174,14 +186,12 @@ class AnyUp(CrossAttentionUpsampler):
             return image
         return F.interpolate(image, size=output_size, mode="bilinear", align_corners=False)
 
-    def _keys(self, pooled: Tensor) -> Callable[[Tensor], Tensor]:
-        def keys(features: Tensor) -> Tensor:
-            # The blocks add to what they are given and normalise it, so the mean may be added behind them.
-            code = self.key_features_encoder(F.normalize(features, dim=1)) + 1 / pooled.shape[1]
-            x = self.aggregation(torch.cat([pooled, code], dim=1))
-            return self.cross_decode.cross_attn.keys(x.permute(0, 2, 3, 1))
-
-        return keys
+    def keys(self, pooled: Tensor, features: Tensor) -> Tensor:
+        """Pooled keys of the images (B, D, h, w) and features (B, C, h, w) → key tokens (B, h, w, D)."""
+        # The blocks add to what they are given and normalise it, so the mean may be added behind them.
+        code = self.key_features_encoder(F.normalize(features, dim=1)) + 1 / pooled.shape[1]
+        x = self.aggregation(torch.cat([pooled, code], dim=1))
+        return self.cross_decode.cross_attn.keys(x.permute(0, 2, 3, 1))
 
 
 def _encoder(first: nn.Module, channels: int) -> Encoder:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naf.ops.attention import attend_points, neighborhood_attention, point_scores
+from naf.ops.autograd import savable
 from naf.ops.neighborhood import Neighborhood, make_window
 from naf.ops.norm_act import Moments
 from naf.ops.residual import NormActLinear, bands_of, residual_blocks_
@@ -76,6 +77,11 @@ class Conv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) → (B, outputs, H, W)."""
         padding = self.kernel_size[0] // 2
+        if min(x.shape[2:]) <= padding:
+            raise ValueError(
+                f"a map is {tuple(x.shape[2:])}, expected at least {padding + 1} on each side for the reflect padding "
+                f"of a {self.kernel_size[0]}x{self.kernel_size[0]} convolution"
+            )
         padded = F.pad(x, (padding,) * 4, mode="reflect") if padding else x
         return F.conv2d(padded, self.weight.to(x.dtype))
 
@@ -178,20 +184,22 @@ class CrossAttentionGuidance(Guidance):
 
     Attributes:
         queries: (B, n, Ho, Wo, d).
+        pooled: keys of the images before the features have their say, (B, D, h, w).
         neighborhood: which coarse cells each output pixel attends to.
     """
 
     def __init__(
-        self, queries: Tensor, neighborhood: Neighborhood, dtype: torch.dtype, keys: Callable[[Tensor], Tensor]
+        self, upsampler: CrossAttentionUpsampler, queries: Tensor, pooled: Tensor, neighborhood: Neighborhood
     ) -> None:
         super().__init__(queries.shape[0], neighborhood.grid, neighborhood.output_size)
-        self.queries, self.neighborhood = queries, neighborhood
-        self._dtype, self._make_keys = dtype, keys
+        self.queries, self.pooled, self.neighborhood = queries, pooled, neighborhood
+        self._upsampler = upsampler
         self.heads, self.scale = queries.shape[1], 1 / math.sqrt(queries.shape[-1])
 
     def keys(self, features: Tensor) -> Tensor:
         """(B, C, h, w) → (B, n, h, w, d)."""
-        return split_heads(self._make_keys(features.to(self._dtype)), self.heads)
+        pooled, values = savable(self.pooled, features.to(self.pooled.dtype))
+        return split_heads(self._upsampler.keys(pooled, values), self.heads)
 
     def _check_features(self, features: Tensor) -> None:
         super()._check_features(features)
@@ -247,12 +255,12 @@ class CrossAttentionUpsampler(Upsampler):
     rope: Rotation
     cross_decode: CrossDecode
     normalizes_queries: bool
-    reach: float
-    """Half a window's side as a share of the grid's, 0 for the whole grid."""
+    window_ratio: float
+    """Half a window's side as a share of the grid's, 0 or less for the whole grid."""
 
     @abstractmethod
-    def _keys(self, pooled: Tensor) -> Callable[[Tensor], Tensor]:
-        """Pooled keys of the images (B, D, h, w) → what maps features (B, C, h, w) to key tokens (B, h, w, D)."""
+    def keys(self, pooled: Tensor, features: Tensor) -> Tensor:
+        """Pooled keys of the images (B, D, h, w) and features (B, C, h, w) → key tokens (B, h, w, D)."""
 
     def memory(self, image_size: tuple[int, int], output_size: tuple[int, int]) -> int:
         """Three maps at the size of the image, and the queries."""
@@ -268,8 +276,8 @@ class CrossAttentionUpsampler(Upsampler):
             parts = [self._encode_lean(each, output_size, grid) for each in image]
             queries, pooled = (torch.stack(part) for part in zip(*parts, strict=True))
         heads = self.cross_decode.cross_attn.attention.num_heads
-        window = make_window(grid, output_size, self.reach)
-        return CrossAttentionGuidance(split_heads(queries, heads), window, dtype, self._keys(pooled))
+        window = make_window(grid, output_size, self.window_ratio)
+        return CrossAttentionGuidance(self, split_heads(queries, heads), pooled, window)
 
     def _prepare(self, image: Tensor, output_size: tuple[int, int]) -> Tensor:
         del output_size

@@ -6,9 +6,14 @@ import torch
 from torch import Tensor, nn
 
 
+def parameter_dtype(module: nn.Module) -> torch.dtype:
+    """The dtype of the first parameter, float32 where there is none."""
+    return next((p.dtype for p in module.parameters()), torch.float32)
+
+
 def working_dtype(module: nn.Module, device: torch.device) -> torch.dtype:
     """The parameters' dtype; float32 for half precision on the CPU, where few cores compute in it at any speed."""
-    dtype = next((p.dtype for p in module.parameters()), torch.float32)
+    dtype = parameter_dtype(module)
     return torch.float32 if device.type == "cpu" and dtype.itemsize == 2 else dtype
 
 

@@ -180,6 +180,8 @@ class FeatUp(Upsampler):
     ) -> None:
         super().__init__()
         if feature_dim is not None:
+            if feat_dim not in (384, feature_dim):
+                raise ValueError(f"feat_dim is {feat_dim} and feature_dim {feature_dim}, expected one of them")
             feat_dim = whole_number("feature_dim", feature_dim, 1)
         self.feature_channels = whole_number("feat_dim", feat_dim, 1)
         whole_number("key_dim", key_dim, 1)
@@ -193,10 +195,11 @@ class FeatUp(Upsampler):
 
     @classmethod
     def adapt_state(cls, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Without the backbone and what only the training needs; the norm under the name it has here."""
-        kept = {key.replace("model.1.norm.", "norm.norm.", 1): value for key, value in state.items()}
-        others = ("model.0.", "downsampler.", "scale_net.")
-        return {key: value for key, value in kept.items() if not key.startswith(others)}
+        """The norm under the name it has here; of a training file the upsampler and the norm alone."""
+        renamed = {key.replace("model.1.norm.", "norm.norm.", 1): value for key, value in state.items()}
+        is_training_file = any(key.startswith(("model.", "downsampler.", "scale_net.")) for key in state)
+        own = ("upsampler.", "norm.norm.")
+        return {key: value for key, value in renamed.items() if not is_training_file or key.startswith(own)}
 
     def memory(self, image_size: tuple[int, int], output_size: tuple[int, int]) -> int:
         """The weights of 100 cells a pixel, over all levels, and bands of kernels."""

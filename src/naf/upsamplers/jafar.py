@@ -6,8 +6,6 @@ whole coarse grid and takes a weighted mean of the raw features. Trained for one
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -57,7 +55,7 @@ class JAFAR(CrossAttentionUpsampler):
     """
 
     normalizes_queries = True
-    reach = 0.0
+    window_ratio = 0.0
 
     def __init__(
         self, input_dim: int = 3, qk_dim: int = 128, v_dim: int = 384, kernel_size: int = 1, num_heads: int = 4
@@ -76,15 +74,12 @@ class JAFAR(CrossAttentionUpsampler):
         self.sft_key = Modulation(qk_dim)
         self.rope = Rotation(qk_dim)
 
-    def _keys(self, pooled: Tensor) -> Callable[[Tensor], Tensor]:
+    def keys(self, pooled: Tensor, features: Tensor) -> Tensor:
+        """Pooled keys of the images (B, D, h, w) and features (B, C, h, w) → key tokens (B, h, w, D)."""
+        code = self.key_features_encoder(F.normalize(features, dim=1))
         normalised = F.group_norm(pooled, GROUPS, eps=EPS)
-
-        def keys(features: Tensor) -> Tensor:
-            code = self.key_features_encoder(F.normalize(features, dim=1))
-            modulated = self.sft_key.gamma(code) * normalised + self.sft_key.beta(code)
-            return self.cross_decode.cross_attn.keys(modulated.permute(0, 2, 3, 1))
-
-        return keys
+        modulated = self.sft_key.gamma(code) * normalised + self.sft_key.beta(code)
+        return self.cross_decode.cross_attn.keys(modulated.permute(0, 2, 3, 1))
 
 
 def _encoder(inputs: int, channels: int, kernel: int = 1) -> Encoder:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from naf.ops.rows import Rows, band_rows, conv_rows, join_bands, pick_points, re
 from naf.registry import register
 from naf.upsamplers.base import Guidance, Upsampler
 from naf.upsamplers.checks import check_map, whole_number
-from naf.upsamplers.execution import working_dtype
+from naf.upsamplers.execution import parameter_dtype, working_dtype
 from naf.upsamplers.lift_network import IMAGE_CHANNELS, ImageMaps, Up, doubled_rows, folded, halving
 
 
@@ -116,11 +116,6 @@ class LiFT(Upsampler):
         self.image_convs_1 = nn.Sequential(*halving(3), *halving(hidden))
         self.image_convs_2 = nn.Sequential(*halving(hidden))
 
-    @classmethod
-    def adapt_state(cls, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Without the prefix of data-parallel training."""
-        return {key.removeprefix("module."): value for key, value in state.items()}
-
     def forward(
         self, image: Tensor | None, features: Tensor, output_size: Sequence[int], iterations: int | None = None
     ) -> Tensor:
@@ -190,7 +185,8 @@ class LiFT(Upsampler):
         return make
 
     def _encode(self, image: Tensor, output_size: tuple[int, int], grid: tuple[int, int]) -> LiFTGuidance:
-        dtype = working_dtype(self, image.device)
+        # Batch norm with the batch's statistics runs as PyTorch's layer, in the dtype of its parameters.
+        dtype = parameter_dtype(self) if self.training else working_dtype(self, image.device)
         height, width = (self.patch_size * side for side in grid)
         image = image.to(dtype)
         if image.shape[2:] != (height, width):

@@ -18,7 +18,7 @@ from naf.ops.rows import Rows, band_rows, bands, conv_rows, fold_batch_norm, joi
 from naf.registry import register
 from naf.upsamplers.base import Guidance, Upsampler
 from naf.upsamplers.checks import whole_number
-from naf.upsamplers.execution import working_dtype
+from naf.upsamplers.execution import parameter_dtype, working_dtype
 from naf.upsamplers.loftup_network import GRID_CHANNELS, ChannelNorm, Colors, KeysValues, Network
 
 _CPU_TOKENS, _DEVICE_TOKENS = 1 << 10, 1 << 17  # a step of the transformer: in cache on the CPU, much work elsewhere
@@ -162,7 +162,8 @@ class LoftUp(Upsampler):
         return 3 * 4 * output_size[0] * output_size[1] + (256 << 20)
 
     def _encode(self, image: Tensor, output_size: tuple[int, int], grid: tuple[int, int]) -> LoftUpGuidance:
-        dtype = working_dtype(self, image.device)
+        # Batch norm with the batch's statistics runs as PyTorch's layer, in the dtype of its parameters.
+        dtype = parameter_dtype(self) if self.training else working_dtype(self, image.device)
         with torch.autocast(image.device.type, enabled=False):
             # Contiguous: another memory layout rounds otherwise, which the highest frequencies would magnify.
             exact = image.to(torch.promote_types(dtype, torch.float32)).contiguous()
