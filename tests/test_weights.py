@@ -139,6 +139,12 @@ def test_weights_of_another_configuration_do_not_fit():
         naf.create("naf", weights=fresh(dim=32).state_dict(), **CONFIG)
 
 
+def test_weights_for_features_of_another_width_say_which_releases_there_are():
+    state = naf.create("jafar", weights=None, v_dim=16, qk_dim=16).state_dict()
+    with pytest.raises(WeightsError, match=r"features of 8 channels\. Releases: official:vit_base.*\(768\)"):
+        naf.create("jafar", weights=state, **config_of("jafar"))
+
+
 def test_a_state_dict_of_anything_but_tensors_is_refused():
     state = {**fresh().state_dict(), FIRST: "text"}
     with pytest.raises(WeightsError, match=FIRST):

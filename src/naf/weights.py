@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from naf.releases import Release, find_release, releases_of
+from naf.releases import Release, channels_of_releases, find_release, releases_of
 
 if TYPE_CHECKING:
     from naf.upsamplers.base import Upsampler
@@ -110,6 +110,10 @@ def load_checkpoint(upsampler: nn.Module, source: str | Path | Mapping[str, Tens
     state = state if adapt is None else adapt(state)
     faults = _misfits(upsampler, state)
     if faults:
+        channels = getattr(upsampler, "feature_channels", None)
+        if channels is not None and any(fault.startswith("wrong shape") for fault in faults):
+            releases = channels_of_releases(getattr(upsampler, "name", ""))
+            faults.append(f"(this network is made for features of {channels} channels{releases})")
         raise WeightsError(f"{what} does not fit {type(upsampler).__name__}:\n  " + "\n  ".join(faults))
     upsampler.load_state_dict(state, strict=True)
 
