@@ -39,10 +39,12 @@ class Guidance(ABC):
         output_size: output grid (Ho, Wo).
         channels: of the features it serves, or None for any.
         hint: what to say where the features have another number of channels.
+        device: of the image, or None where the image does not matter.
     """
 
     channels: int | None = None
     hint: str = ""
+    device: torch.device | None = None
 
     def __init__(self, batch: int | None, grid: tuple[int, int], output_size: tuple[int, int]) -> None:
         self.batch, self.grid, self.output_size = batch, grid, output_size
@@ -199,6 +201,8 @@ class Guidance(ABC):
         check_map("features", features)
         if self.batch is not None and features.shape[0] != self.batch:
             raise ValueError(f"features have batch {features.shape[0]}, the image has {self.batch}: expected the same")
+        if self.device is not None and features.device != self.device:
+            raise ValueError(f"features are on {features.device}, the guidance on {self.device}")
         check_channels(features, self.channels, self.hint)
         if tuple(features.shape[2:]) != self.grid:
             raise ValueError(f"features have grid {tuple(features.shape[2:])}, the guidance was made for {self.grid}")
@@ -303,6 +307,7 @@ class Upsampler(nn.Module, ABC):
                 raise ValueError(f"{what} is {sides}, expected at least {least} on each side for {self._label}")
         guidance = self._encode(image, size, grid)
         guidance.channels, guidance.hint = self.feature_channels, self._channel_hint()
+        guidance.device = image.device if image is not None and self.uses_image else None
         return guidance
 
     def memory(self, image_size: tuple[int, int], output_size: tuple[int, int]) -> int:

@@ -201,11 +201,6 @@ class CrossAttentionGuidance(Guidance):
         pooled, values = savable(self.pooled, features.to(self.pooled.dtype))
         return split_heads(self._upsampler.keys(pooled, values), self.heads)
 
-    def _check_features(self, features: Tensor) -> None:
-        super()._check_features(features)
-        if features.device != self.queries.device:
-            raise ValueError(f"features are on {features.device}, the guidance on {self.queries.device}")
-
     def _attend(self, keys: Tensor, features: Tensor, start: int, stop: int) -> Tensor:
         values, band = features.permute(0, 2, 3, 1)[:, None], self.neighborhood.band(start, stop)
         out = neighborhood_attention(self.queries[:, :, start:stop], keys, values, band, scale=self.scale)

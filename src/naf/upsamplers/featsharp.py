@@ -105,11 +105,6 @@ class FeatSharpGuidance(Guidance):
         super().__init__(tiles.shape[0], grid, output_size)
         self.tiles, self._start, self._upsampler = tiles, start, upsampler
 
-    def _check_features(self, features: Tensor) -> None:
-        super()._check_features(features)
-        if features.device != self.tiles.device:
-            raise ValueError(f"features are on {features.device}, the guidance on {self.tiles.device}")
-
     def _upsample(self, features: Tensor) -> Tensor:
         return self._bands(features)(0, self.output_size[0])
 

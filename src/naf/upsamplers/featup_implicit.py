@@ -49,11 +49,6 @@ class ImplicitGuidance(Guidance):
         components, mean = (x.to(colors.dtype) for x in (upsampler.pca_components, upsampler.pca_mean))
         self._last = components.mT @ weight, components.mT @ bias + mean
 
-    def _check_features(self, features: Tensor) -> None:
-        super()._check_features(features)
-        if features.device != self.colors.device:
-            raise ValueError(f"features are on {features.device}, the guidance on {self.colors.device}")
-
     def _upsample(self, features: Tensor) -> Tensor:
         return self._bands(features)(0, self.output_size[0])
 

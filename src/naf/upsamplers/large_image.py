@@ -27,11 +27,6 @@ class LargeImageGuidance(Guidance):
         size = features.shape[2], features.shape[3]
         self._resize = InterpolationGuidance(features.shape[0], "bilinear", size, output_size)
 
-    def _check_features(self, features: Tensor) -> None:
-        super()._check_features(features)
-        if features.device != self.map.device:
-            raise ValueError(f"features are on {features.device}, the guidance on {self.map.device}")
-
     def _upsample(self, features: Tensor) -> Tensor:
         return self._resize.upsample(self.map).to(features.dtype)
 

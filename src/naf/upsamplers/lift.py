@@ -36,12 +36,6 @@ class LiFTGuidance(Guidance):
         super().__init__(maps[0].fine.shape[0], grid, output_size)
         self.maps, self._upsampler, self._dtype = maps, upsampler, dtype
 
-    def _check_features(self, features: Tensor) -> None:
-        super()._check_features(features)
-        device = self.maps[0].fine.device
-        if features.device != device:
-            raise ValueError(f"features are on {features.device}, the guidance on {device}")
-
     def _upsample(self, features: Tensor) -> Tensor:
         return self._bands(features)(0, self.output_size[0])
 

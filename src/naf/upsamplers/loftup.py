@@ -36,11 +36,6 @@ class LoftUpGuidance(Guidance):
         self.colors = colors
         self._upsampler, self._dtype = upsampler, dtype
 
-    def _check_features(self, features: Tensor) -> None:
-        super()._check_features(features)
-        if features.device != self.colors.device:
-            raise ValueError(f"features are on {features.device}, the guidance on {self.colors.device}")
-
     def _upsample(self, features: Tensor) -> Tensor:
         return self._bands(features)(0, self.output_size[0])
 

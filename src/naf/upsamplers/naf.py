@@ -48,8 +48,6 @@ class NeighborhoodGuidance(Guidance):
     def _check_features(self, features: Tensor) -> None:
         super()._check_features(features)
         _check_heads(features, self.heads, self.heads * self.queries.shape[-1])
-        if features.device != self.queries.device:
-            raise ValueError(f"features are on {features.device}, the guidance on {self.queries.device}")
 
     def _values(self, features: Tensor) -> Tensor:
         """(B, C, h, w) as values of each head, (B, n, h, w, C/n)."""
