@@ -58,7 +58,17 @@ def measure(device: torch.device | str = "cpu") -> Iterator[Usage]:
         usage.above_mib = max(0.0, usage.peak_mib - before)
 
 
-def processor() -> str:
+def machine(device: torch.device) -> dict[str, object]:
+    """What a report says of where it was measured."""
+    return {
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
     """Name of the CPU, as far as the system tells."""
     try:
         with open("/proc/cpuinfo") as file:  # noqa: PTH123 (a stream, not a file to be read whole)

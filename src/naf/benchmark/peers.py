@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import platform
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from naf.benchmark.measure import measure, processor
+from naf.benchmark.measure import machine, measure
 from naf.benchmark.official import Checkout, OfficialModule, Setting, copy_weights, named_module
 from naf.registry import Entry, create, entry, list_upsamplers
 from naf.upsamplers.checks import whole_number
@@ -188,10 +187,7 @@ def peers(
             "features": [1, channels, grid, grid],
             "dtype": "float32",
             "rounds": rounds,
-            "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
+            **machine(device),
         },
     )
 

@@ -7,7 +7,6 @@ parts, so that a machine that slows down slows all of them; medians are reported
 
 from __future__ import annotations
 
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from naf.benchmark.measure import measure, processor
+from naf.benchmark.measure import machine, measure
 from naf.registry import create
 
 
@@ -95,10 +94,7 @@ def quick(
             "features": [1, channels, grid, grid],
             "dtype": "float32",
             "rounds": rounds,
-            "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
+            **machine(device),
         },
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from naf.ops.adaptive_conv import adaptive_conv, cell_weights
 from naf.ops.window_scores import window_scores
-from naf.ops.windows import Windows, make_windows
+from naf.ops.windows import make_windows
+from naf.upsamplers.filter_guidance import Filter
 
 _RADIUS, _KEY_CHANNELS = 3, 32
 
@@ -51,13 +52,6 @@ class Level(nn.Module):
         spatial = (-distance / (2 * self.sigma_spatial.to(dtype).square())).exp()
         weights: Tensor = scores.softmax(-1) * spatial
         return weights / weights.sum(-1, keepdim=True).clamp(min=1e-7)
-
-
-class Filter(NamedTuple):
-    """One level for one batch of images: weights of coarse cells, and where they apply."""
-
-    weights: Tensor
-    windows: Windows
 
 
 class JBU(nn.Module):

@@ -20,6 +20,7 @@ from naf.ops.rows import band_rows, bands, join
 from naf.ops.windows import make_windows
 from naf.registry import register
 from naf.upsamplers.base import Attention, Guidance, Upsampler
+from naf.upsamplers.channel_norm import ChannelNorm
 from naf.upsamplers.checks import whole_number
 from naf.upsamplers.execution import working_dtype
 from naf.upsamplers.filter_guidance import Filter, FilterGuidance
@@ -28,15 +29,6 @@ from naf.upsamplers.range_kernel import RangeKernel
 _LEVELS = 4
 _CORRECTION = 0.1  # share of the final mixing
 _DROPOUT = 0.2
-_EPS = 1e-5
-
-
-class ChannelNorm(nn.Module):
-    """Layer norm over the channels."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels, eps=_EPS)
 
 
 class Stack(nn.Module):
@@ -230,8 +222,7 @@ class FeatUp(Upsampler):
         with torch.autocast(features.device.type, enabled=False):
             cells = features.permute(0, 2, 3, 1).to(dtype)
             if self.norm is not None:
-                norm = self.norm.norm
-                cells = F.layer_norm(cells, norm.normalized_shape, norm.weight.to(dtype), norm.bias.to(dtype), _EPS)
+                cells = self.norm(cells)
             # Dropping whole channels commutes with the levels too.
             kept = F.dropout2d(cells.new_ones(*features.shape[:2], 1, 1), _DROPOUT, self.training).permute(0, 2, 3, 1)
             return cells + _CORRECTION * F.linear(cells * kept, self.upsampler.mixing.weight.flatten(1).to(dtype))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naf.ops.fourier import fourier_code
+from naf.ops.linear import normalize
 
 _COLORS, _INPUTS = 3, 5
 _DROPOUT = 0.2
@@ -65,19 +66,14 @@ class ImplicitNetwork(nn.Module):
             (…, hidden), dtype of x.
         """
         code = torch.cat([fourier_code(x, self.phases.to(x.dtype)), x[..., 2:]], dim=-1)
-        code = _drop(_normalize(code, self.code_norm), generator)
+        code = _drop(normalize(code, self.code_norm), generator)
         y = _drop(F.linear(code, *parameters_of(self.first, x.dtype)).relu(), generator)
-        return F.linear(_normalize(y, self.hidden_norm), *parameters_of(self.second, x.dtype)).relu()
+        return F.linear(normalize(y, self.hidden_norm), *parameters_of(self.second, x.dtype)).relu()
 
 
 def parameters_of(layer: nn.Linear | nn.LayerNorm, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Weight and bias, as they are where the dtype is theirs."""
     return layer.weight.to(dtype), layer.bias.to(dtype)
-
-
-def _normalize(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    weight, bias = parameters_of(norm, x.dtype)
-    return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
 
 
 def _drop(x: Tensor, generator: torch.Generator | None) -> Tensor:

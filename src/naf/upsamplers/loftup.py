@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from naf.ops.rows import Rows, band_rows, bands, conv_rows, fold_batch_norm, join, pick_points, rows_needed
 from naf.registry import register
 from naf.upsamplers.base import Guidance, Upsampler
+from naf.upsamplers.channel_norm import ChannelNorm
 from naf.upsamplers.checks import whole_number
 from naf.upsamplers.execution import parameter_dtype, working_dtype
-from naf.upsamplers.loftup_network import GRID_CHANNELS, ChannelNorm, Colors, KeysValues, Network
+from naf.upsamplers.loftup_network import GRID_CHANNELS, Colors, KeysValues, Network
 
 _CPU_TOKENS, _DEVICE_TOKENS = 1 << 10, 1 << 17  # a step of the transformer: in cache on the CPU, much work elsewhere
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from naf.ops.fourier import fourier_code, grid_coordinates
 from naf.ops.linear import linear, normalize, project, runs_on_convolutions
+from naf.upsamplers.channel_norm import ChannelNorm
 
 _SCORES = 1 << 20  # attention weights a step on the CPU: 4 MiB
 
@@ -39,18 +40,6 @@ class Phases(nn.Module):
         """Code of (…, channels), in the dtype of x, float32 or float64."""
         with torch.autocast(x.device.type, enabled=False):
             return fourier_code(x, self.biases.to(x.dtype))
-
-
-class ChannelNorm(nn.Module):
-    """Layer norm over the channels."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Same shape, (…, channels): channels come last here."""
-        return normalize(x, self.norm)
 
 
 class Colors(nn.Module):
