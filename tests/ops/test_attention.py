@@ -329,7 +329,7 @@ def test_the_size_of_a_step_changes_nothing(monkeypatch, size, limit):
     q, k, v = tensors(2, 2, (6, 8), size, 4, 3)
     expected = {backend: value_and_gradients(q, k, v, neighborhood, 0.5, backend) for backend in BACKENDS}
     scores = neighborhood_scores(q, k, neighborhood, scale=0.5)
-    monkeypatch.setattr(attention, "_CPU_ELEMENTS", limit)
+    monkeypatch.setattr("naf.ops.attention_blocked._CPU_ELEMENTS", limit)
     monkeypatch.setattr(attention, "_GATHER_ELEMENTS", limit)
     for backend in BACKENDS:
         for actual, wanted in zip(
