@@ -1,4 +1,4 @@
-"""Shared settings: two threads, and hypothesis without deadlines or chance."""
+"""Shared settings: two threads, hypothesis without deadlines or chance, Triton's interpreter where no GPU is."""
 
 import importlib.util
 import os
@@ -13,6 +13,9 @@ from hypothesis import HealthCheck, settings
 from tests.helpers import GOLDENS, NO_GOLDENS
 
 torch.set_num_threads(2)
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when kernels are defined
 
 settings.register_profile(
     "naf",

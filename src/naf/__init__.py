@@ -6,6 +6,7 @@ See `naf.create`, `naf.backbones.create` and `naf.normalize`.
 from importlib.metadata import PackageNotFoundError, version
 
 from naf import backbones, data, ops, upsamplers, visualization
+from naf.compilation import compile  # noqa: A004
 from naf.normalization import normalize
 from naf.registry import create, list_upsamplers
 from naf.upsamplers.base import Attention, Guidance, Upsampler
@@ -23,6 +24,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "backbones",
+    "compile",
     "create",
     "data",
     "list_upsamplers",

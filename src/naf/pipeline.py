@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from naf.backbones.base import Backbone, FeatureMap
+from naf.data.band_store import BandStore
 from naf.normalization import normalize
-from naf.upsamplers.base import Guidance, Upsampler
+from naf.upsamplers.base import MEMORY_BUDGET, Guidance, Upsampler
 from naf.visualization.pca import PCAColors
 
 _BAND_ROWS = 64
@@ -74,6 +77,104 @@ def upsample_photo(
         return Upsampled(coarse, None, colors, picture)
     features, picture = _in_bands(guidance, coarse.features.to(dtype), colors, on_progress)
     return Upsampled(coarse, features, colors, picture)
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """A photo's features on disk.
+
+    Attributes:
+        coarse: what the backbone gave.
+        store: complete.
+        resumed_at: output row that an earlier run had got to.
+        colors: the basis of the coarse features.
+    """
+
+    coarse: FeatureMap
+    store: BandStore
+    resumed_at: int
+    colors: PCAColors
+
+
+@torch.inference_mode()
+def stream_photo(
+    image01: Tensor,
+    backbone: Backbone,
+    upsampler: Upsampler,
+    open_store: Callable[[FeatureMap, tuple[int, int, int], str], BandStore],
+    output_size: tuple[int, int] | None = None,
+    *,
+    on_progress: Callable[[float], object] = lambda _: None,
+) -> Streamed:
+    """Run a backbone on a photo and write its upsampled features to disk, in bands; bounded memory at any size.
+
+    Args:
+        image01: (3, H, W), values from 0 to 1, on the device of backbone and upsampler.
+        backbone: gives the coarse features.
+        upsampler: brings them to the output grid.
+        open_store: called with the coarse features, the map's shape (C, Ho, Wo) and a hash of image and weights, gives
+            the store. One that holds finished rows already is gone on with.
+        output_size: (Ho, Wo); None for the photo's own size.
+        on_progress: called with the share done, 0 … 1.
+
+    Raises:
+        ValueError: as backbone, upsampler and store do; also if the work cannot fit in this machine's memory.
+    """
+    size = output_size or (image01.shape[1], image01.shape[2])
+    coarse = backbone.extract(image01[None])
+    store = open_store(coarse, (coarse.features.shape[1], *size), fingerprint(image01, upsampler))
+    whole, banded = (
+        upsampler.memory(coarse.image_size, size),
+        upsampler.stream_memory(coarse.image_size, size, coarse.grid),
+    )
+    band = store.band_rows * size[1] * coarse.features.shape[1] * store.dtype.itemsize
+    image_bytes = image01.numel() * image01.element_size()
+    needed = max(banded, min(whole, MEMORY_BUDGET)) + 3 * band + image_bytes
+    check_memory(size, needed, image01.device)
+    resumed_at = store.done
+    bands = upsampler.iter_rows(
+        normalize(image01[None]),
+        coarse.features.to(store.dtype),
+        size,
+        store.band_rows,
+        start=resumed_at,
+        state=store.state,
+        on_progress=on_progress,
+    )
+    for rows, features in bands:
+        store.write(rows, features[0].cpu())
+    store.finish()
+    return Streamed(coarse, store, resumed_at, PCAColors.fit(coarse.features))
+
+
+def preview(store: BandStore, colors: PCAColors, longest: int = 2048) -> Tensor:
+    """PCA colours of a complete store, read band by band and averaged over whole pixels.
+
+    Args:
+        store: complete.
+        colors: basis.
+        longest: most pixels of the picture's longer side.
+
+    Returns:
+        (3, rows, columns), not clamped.
+    """
+    _, height, width = store.shape
+    factor = -(-max(height, width) // longest)
+    step = max(1, store.band_rows // factor) * factor
+    parts = [
+        F.avg_pool2d(colors.project(store.read(slice(top, min(top + step, height)))[None]), factor, ceil_mode=True)
+        for top in range(0, height, step)
+    ]
+    return torch.cat(parts, dim=2)[0]
+
+
+def fingerprint(image01: Tensor, upsampler: Upsampler) -> str:
+    """Hash of an image's values and an upsampler's parameters."""
+    digest = hashlib.sha256()
+    for name, tensor in {"image": image01, **upsampler.state_dict()}.items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def check_memory(output_size: tuple[int, int], needed: int, device: torch.device) -> None:

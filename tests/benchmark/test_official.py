@@ -9,7 +9,7 @@ from torch import nn
 
 from naf.benchmark.official import Checkout, Setting, copy_weights, named_module
 
-SETTING = Setting(channels=8, side=16, grid=4)
+SETTING = Setting(channels=8, side=16, grid=4, image_side=16)
 CPU = torch.device("cpu")
 
 

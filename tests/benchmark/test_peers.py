@@ -56,7 +56,16 @@ def test_every_upsampler_is_measured_except_those_that_need_more():
     assert by_name(report)["jafar"].ours.parameters < about["jafar"].parameters  # made for 16 channels, not 384
     assert all(result.ours.time_ms > 0 and result.ours.spread >= 1 for result in report.results)
     assert report.setting["features"] == [1, 16, 4, 4]
-    assert report.setting["image_and_output"] == [64, 64]
+    assert report.setting["image"] == report.setting["output"] == [64, 64]
+
+
+def test_the_image_can_have_another_size_than_the_output(tmp_path):
+    text = BILINEAR.replace("return", "assert image.shape[2:] == (48, 48)\n        return")
+    files = {**REPOSITORY, "src/model/bilinear.py": text}
+    report = peers(["bilinear", "lift"], official=[write(tmp_path, files)], image_side=48, **SMALL)
+    assert not report.failures
+    assert report.results[0].official[0].difference < 1e-6
+    assert (report.setting["image"], report.setting["output"]) == ([48, 48], [32, 32])
 
 
 def test_official_code_runs_with_our_weights_and_its_outputs_are_compared(tmp_path):
@@ -180,6 +189,7 @@ def test_a_setting_that_ours_cannot_serve_is_told(tmp_path):
         (["large-image"], {}, "nothing to measure: large-image"),
         ([], {}, "nothing to measure"),
         (["bilinear"], {"grid": 0}, "grid"),
+        (["bilinear"], {"image_side": 0}, "image_side"),
         (["bilinear"], {"rounds": 0}, "rounds"),
     ],
 )

@@ -17,6 +17,13 @@ BACKENDS = ("reference", "blocked")
 HALF = (torch.bfloat16, torch.float16)
 
 
+@pytest.fixture(autouse=True, params=[None, 1], ids=["products_by_size", "convolutions"])
+def least_pixels(request, monkeypatch):
+    """Small tiles take batched products; each test runs with convolutions throughout as well."""
+    if request.param is not None:
+        monkeypatch.setattr("naf.ops.attention_blocked._LEAST_PIXELS", request.param)
+
+
 @st.composite
 def problems(draw, max_coarse=9, max_extra=20):
     """(neighborhood, q, k, v, scale): fractional, integer and equal sizes, grids down to one cell."""

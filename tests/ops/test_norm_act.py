@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from naf.ops import norm_act
-from naf.ops.norm_act import NormActConv, conv_stack
+from naf.ops.norm_act import NormActConv, average, conv_stack
 from tests.helpers import randn, relative_error
 
 GROUPS, EPS = 8, 1e-5
@@ -43,10 +43,13 @@ def plain(image, conv_weight, conv_bias, steps, groups=GROUPS, eps=EPS):
     return x[0].permute(1, 2, 0)
 
 
-def banded(image, conv_weight, conv_bias, steps, groups=GROUPS, eps=EPS, size=None):
-    out = torch.empty(*(size or image.shape[1:]), len(conv_weight), dtype=conv_weight.dtype)
-    conv_stack(image, conv_weight, conv_bias, steps, out, groups=groups, eps=eps)
-    return out
+def banded(image, conv_weight, conv_bias, steps, groups=GROUPS, eps=EPS, size=None, pool=(1, 1)):
+    bands = conv_stack(image, conv_weight, conv_bias, steps, groups=groups, eps=eps, pool=pool)
+    if size is not None:
+        bands = average(bands, image.shape[1], size)
+    starts, pieces = zip(*bands, strict=True)
+    assert list(starts) == [sum(map(len, pieces[:i])) for i in range(len(pieces))]
+    return torch.cat(pieces)
 
 
 @pytest.fixture(params=["one_band", "bands_of_one_row", "bands_of_three_rows"])
@@ -64,7 +67,7 @@ def band_bytes(request, monkeypatch):
 
 @pytest.mark.parametrize("kernel", [1, 3])
 @given(
-    height=st.integers(2, 14), width=st.integers(2, 14), steps=st.integers(0, 3),
+    height=st.integers(2, 14), width=st.integers(2, 14), steps=st.integers(1, 3),
     channels=st.sampled_from([8, 16, 24]), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_bands_equal_the_plain_layers(band_bytes, kernel, height, width, steps, channels, seed):
@@ -131,14 +134,18 @@ def test_a_constant_map_is_normalised_without_dividing_by_zero(kernel):
     torch.testing.assert_close(out, plain(image, *layers), rtol=1e-3, atol=1e-3)
 
 
-def test_the_output_may_be_a_slice_of_a_wider_map(band_bytes):
-    image, layers = randn(3, 9, 7), parameters(16, 3, 2)
-    wide = torch.full((9, 7, 40), 7.0)
-    band_bytes(7, 16, 4)
-    conv_stack(image, *layers, wide[..., 12:28], groups=GROUPS, eps=EPS)
-    torch.testing.assert_close(wide[..., 12:28], plain(image, *layers), rtol=1e-5, atol=1e-5)
-    assert (wide[..., :12] == 7).all()
-    assert (wide[..., 28:] == 7).all()
+@pytest.mark.parametrize("kernel", [1, 3])
+@given(
+    rows=st.integers(1, 6), cols=st.integers(1, 6), pool=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_averaging_within_the_last_convolution_is_averaging_after_it(band_bytes, kernel, rows, cols, pool, seed):
+    height, width = 2 * rows * pool[0], 2 * cols * pool[1]
+    image = randn(3, height, width, seed=seed, dtype=torch.float64)
+    layers = parameters(8, kernel, 2, dtype=torch.float64, seed=seed)
+    band_bytes(width, 8, 8)
+    expected = F.avg_pool2d(plain(image, *layers).permute(2, 0, 1)[None], pool)[0].permute(1, 2, 0)
+    torch.testing.assert_close(banded(image, *layers, pool=pool), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_image_and_parameters_are_left_as_they_were():

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from naf.ops.rope import rope_angles, rope_periods, rotate
+from naf.ops.rope import adjacent_pairs, rope_angles, rope_periods, rotate, rotate_adjacent
 from tests.helpers import randn
 
 
@@ -112,3 +112,20 @@ def test_angles_are_antisymmetric_about_the_middle():
     assert angles.dtype == torch.float64
     torch.testing.assert_close(angles, -angles.flip(0))
     assert (angles[3] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 1e-2)]
+)
+@pytest.mark.parametrize("heads", [1, 3])
+def test_pairs_side_by_side_turn_as_pairs_half_a_head_apart(heads, dtype, tolerance):
+    x = randn(5, 7, heads * 12).to(dtype)
+    periods = rope_periods(12, 100.0).to(torch.promote_types(dtype, torch.float32))
+    rows, cols = rope_angles(5, periods), rope_angles(7, periods)
+    order = adjacent_pairs(12, heads)
+    wide = torch.full((5, 7, 4 + heads * 12), 9.0, dtype=dtype)
+    rotate_adjacent(x[..., order].contiguous(), rows, cols, heads=heads, out=wide[..., 2:-2])
+    expected = rotate(x[None], rows, cols, heads=heads)[0, ..., order].to(dtype)
+    torch.testing.assert_close(wide[..., 2:-2], expected, rtol=tolerance, atol=tolerance)
+    assert (wide[..., :2] == 9).all()
+    assert (wide[..., -2:] == 9).all()

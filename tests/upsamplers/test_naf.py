@@ -7,7 +7,7 @@ import torch
 
 import naf
 from naf.ops.neighborhood import axis_table
-from naf.upsamplers import naf as module
+from naf.upsamplers import naf_encoder
 from naf.upsamplers.naf import NAF
 from tests.helpers import randn, relative_error, small
 
@@ -117,6 +117,20 @@ def test_one_head_mixes_both_branches():
         assert (upsampler(*inputs) - before).abs().amax((2, 3)).min() > 1e-3
 
 
+@pytest.mark.parametrize(("heads_attn", "heads_rope"), [(1, 1), (2, 2), (1, 4), (4, 2), (4, 1), (2, 4), (3, 3)])
+@pytest.mark.parametrize("output_size", [(12, 15), (6, 5), (4, 5)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_lean_encoder_gives_the_scores_of_the_plain_one(heads_attn, heads_rope, output_size, batch):
+    upsampler = naf.create(
+        "naf", weights=None, dim=48, img_layers=1, heads_attn=heads_attn, heads_rope=heads_rope, kernel_size=3
+    )
+    image = randn(batch, 3, 12, 15)
+    plain = upsampler.encode(image, output_size, (4, 5))
+    with torch.no_grad():
+        lean = upsampler.encode(image, output_size, (4, 5))
+    torch.testing.assert_close(lean.scores(), plain.scores().detach(), rtol=1e-4, atol=1e-5)
+
+
 def test_permuting_channels_within_a_head_commutes_with_upsampling():
     image, features, output_size = scene((4, 5), (12, 15), channels=12)
     out = small("naf")(image, features, output_size)
@@ -128,13 +142,13 @@ def test_permuting_channels_within_a_head_commutes_with_upsampling():
 
 def rescales(monkeypatch, upsampler, calls):
     """The factors on the coordinates that RoPE was given, (rows, columns) for each call."""
-    factors, angles = [], module.rope_angles
+    factors, angles = [], naf_encoder.rope_angles
 
     def record(size, periods, rescale=1.0):
         factors.append(float(rescale))
         return angles(size, periods, rescale)
 
-    monkeypatch.setattr(module, "rope_angles", record)
+    monkeypatch.setattr(naf_encoder, "rope_angles", record)
     for _ in range(calls):
         upsampler.encode(randn(1, 3, 6, 6), (6, 6), (3, 3))
     return list(zip(factors[::2], factors[1::2], strict=True))

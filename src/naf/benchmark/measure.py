@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import sys
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,31 +36,40 @@ class Usage:
 def measure(device: torch.device | str = "cpu") -> Iterator[Usage]:
     """Measure the block that follows, on a device.
 
-    On Linux the process's high-water mark is reset first, so the peak is that of the block alone. Elsewhere it is
-    the highest since the process began.
+    On the CPU freed memory goes back to the system first: a block that it would serve seemed to need less. On Linux
+    the process's high-water mark is reset, so the peak is that of the block alone. Elsewhere it is the highest since
+    the process began.
     """
     device = torch.device(device)
     usage = Usage()
     is_cuda = device.type == "cuda"
+    synchronize(device)
     if is_cuda:
-        torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device) / _MIB
     else:
+        _release_freed_memory()
         _reset_peak()
-        before = _resident_mib()
+        before = resident_mib() or _peak_mib()
     start = time.perf_counter()
     try:
         yield usage
     finally:
-        if is_cuda:
-            torch.cuda.synchronize(device)
+        synchronize(device)
         usage.seconds = time.perf_counter() - start
         usage.peak_mib = torch.cuda.max_memory_allocated(device) / _MIB if is_cuda else _peak_mib()
         usage.above_mib = max(0.0, usage.peak_mib - before)
 
 
-def machine(device: torch.device) -> dict[str, object]:
+def synchronize(device: torch.device) -> None:
+    """Wait for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def machine(device: torch.device) -> dict[str, Any]:
     """What a report says of where it was measured."""
     return {
         "threads": torch.get_num_threads(),
@@ -77,6 +88,28 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def resident_mib(pid: int | str = "self") -> float | None:
+    """Resident memory of a process in MiB, None where the system does not tell."""
+    return _status_mib("VmRSS:", pid)
+
+
+def available_mib() -> float | None:
+    """Memory that processes could still take, MiB; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _release_freed_memory() -> None:
+    """Where glibc is."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, TypeError, AttributeError):
+        return
+
+
 def _reset_peak() -> None:
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -84,9 +117,9 @@ def _reset_peak() -> None:
         return
 
 
-def _status_mib(key: str) -> float | None:
+def _status_mib(key: str, pid: int | str = "self") -> float | None:
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(key)), None)
@@ -99,8 +132,3 @@ def _peak_mib() -> float:
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (_MIB if sys.platform == "darwin" else 1024)
     return peak
-
-
-def _resident_mib() -> float:
-    resident = _status_mib("VmRSS:")
-    return _peak_mib() if resident is None else resident

@@ -24,11 +24,19 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Setting:
-    """Sizes of a measurement: features (1, channels, grid, grid), image and output side x side."""
+    """Sizes of a measurement: features (1, channels, grid, grid), output side x side.
+
+    Attributes:
+        channels: of the features.
+        side: of the output, pixels.
+        grid: rows and columns of the features.
+        image_side: of the image, pixels.
+    """
 
     channels: int = 384
     side: int = 448
     grid: int = 28
+    image_side: int = 448
 
     @property
     def size(self) -> tuple[int, int]:
@@ -39,6 +47,11 @@ class Setting:
     def ratio(self) -> int:
         """Output pixels a coarse cell, rounded down."""
         return max(1, self.side // self.grid)
+
+    @property
+    def stride(self) -> int:
+        """Image pixels a coarse cell, rounded down."""
+        return max(1, self.image_side // self.grid)
 
 
 Find = Callable[[str], Any]
@@ -168,7 +181,7 @@ LAYOUTS = (
         (
             OfficialModule(
                 "lift",
-                _class("lift:LiFT", in_channels="channels", patch_size="ratio", pre_shape=False, post_shape=False),
+                _class("lift:LiFT", in_channels="channels", patch_size="stride", pre_shape=False, post_shape=False),
                 _lift_passes,
             ),
         ),

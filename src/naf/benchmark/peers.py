@@ -7,7 +7,6 @@ them; medians are reported.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -127,6 +126,7 @@ def peers(
     channels: int = 384,
     side: int = 448,
     grid: int = 28,
+    image_side: int | None = None,
     rounds: int = 5,
     device: torch.device | str = "cpu",
     on_call: Callable[[str, int, int], None] = lambda *_: None,
@@ -140,8 +140,9 @@ def peers(
         modules: upsampler → "package.module:Class", for what is in none of the known places of a checkout; called
             (image, features, output_size).
         channels: of the features.
-        side: of image and output, pixels.
+        side: of the output, pixels.
         grid: rows and columns of the features.
+        image_side: of the image, pixels; None for as many as the output has. The NAF paper keeps 448 at all ratios.
         rounds: measured rounds.
         device: where.
         on_call: told before each call and at the end: what is called, the calls made, the calls to make.
@@ -154,10 +155,13 @@ def peers(
     """
     device, rounds = torch.device(device), whole_number("rounds", rounds, 1)
     setting = Setting(
-        whole_number("channels", channels, 1), whole_number("side", side, 1), whole_number("grid", grid, 1)
+        whole_number("channels", channels, 1),
+        whole_number("side", side, 1),
+        whole_number("grid", grid, 1),
+        whole_number("image_side", side if image_side is None else image_side, 1),
     )
     entries = [entry(name) for name in dict.fromkeys(list_upsamplers() if names is None else names)]
-    left_out = tuple(about.name for about in entries if _needs_more(about))
+    left_out = tuple(about.name for about in entries if needs_more(about))
     chosen = [about for about in entries if about.name not in left_out]
     if not chosen:
         raise ValueError(f"nothing to measure: {', '.join(left_out) or 'no upsampler'} given, expected one that needs "
@@ -165,7 +169,7 @@ def peers(
     failures: list[str] = []
     offers = _offers([about.name for about in chosen], setting, official, modules or {}, failures)
     generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, 3, side, side, generator=generator).to(device)
+    image = torch.randn(1, 3, setting.image_side, setting.image_side, generator=generator).to(device)
     features = torch.randn(1, channels, grid, grid, generator=generator).to(device)
     groups: list[list[_Runner]] = []
     with torch.inference_mode():
@@ -183,7 +187,8 @@ def peers(
         left_out=left_out,
         failures=tuple(failures),
         setting={
-            "image_and_output": [side, side],
+            "image": [setting.image_side, setting.image_side],
+            "output": [side, side],
             "features": [1, channels, grid, grid],
             "dtype": "float32",
             "rounds": rounds,
@@ -210,7 +215,7 @@ def _offers(
         elif holder is None:
             failures.append(f"{method}: {reference} is in none of the given repositories")
         else:
-            config = entry(method).config_for(setting.channels, setting.ratio)
+            config = entry(method).config_for(setting.channels, setting.stride)
             offers.append((holder, named_module(method, reference, config)))
     named = {(checkout.path, module.method) for checkout, module in offers}
     for checkout in checkouts:
@@ -238,7 +243,7 @@ def _ready(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            ours = create(about.name, weights=None, **about.config_for(setting.channels, setting.ratio)).to(
+            ours = create(about.name, weights=None, **about.config_for(setting.channels, setting.stride)).to(
                 image.device
             )
         out = ours(image, features, setting.size)
@@ -288,22 +293,11 @@ def _check(runner: _Runner, ours: Tensor) -> None:
 
 
 def _measure(runner: _Runner, device: torch.device) -> None:
-    _release_freed_memory()
     with runner.active(), measure(device) as usage:
         out = runner.run()
-        if device.type == "mps":
-            torch.mps.synchronize()
     del out
     runner.times.append(usage.seconds * 1e3)
     runner.peaks.append(usage.above_mib)
-
-
-def _release_freed_memory() -> None:
-    """Give freed memory back to the system, where glibc is: a call that it would serve seemed to need less."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, TypeError, AttributeError):
-        return
 
 
 def _compare(group: Sequence[_Runner]) -> PeerCost:
@@ -317,7 +311,7 @@ def _compare(group: Sequence[_Runner]) -> PeerCost:
     return PeerCost(group[0].name, ours, tuple(official))
 
 
-def _needs_more(about: Entry) -> bool:
+def needs_more(about: Entry) -> bool:
     """Whether features and image are not enough: a backbone makes the output, or a fit to the image."""
     return about.needs_backbone or about.cls.fits_one_image or not about.cls.uses_features
 

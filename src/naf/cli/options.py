@@ -36,6 +36,13 @@ NeighborhoodRule = Annotated[
 ]
 Size = Annotated[str | None, typer.Option(help="Output grid as HxW, rows first. Default: the photo's own size.")]
 Scale = Annotated[float | None, typer.Option(help="Output grid as a factor on the photo's size.")]
+Stream = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write the features here instead, band by band, for outputs larger than memory: STORE.zarr (chunks; an "
+        "array NAME for each photo) or FILE.safetensors (one photo). A run that was stopped goes on where it was."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option(help="dtype of the features: float32, float16 or bfloat16.")]
 FitSteps = Annotated[

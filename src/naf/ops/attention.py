@@ -4,24 +4,28 @@ Backends give the same numbers and gradients:
 
 - ``reference``: gathers the k x k keys of every pixel. The definition; slow, any dtype.
 - ``blocked``: dense products over tiles of pixels that share keys (see :mod:`naf.ops.tiling`). Any device.
+- ``triton``: the same tiles in kernels of their own, for CUDA devices (see :mod:`naf.ops.attention_triton`). float64,
+  values that heads share and each pixel takes from hundreds of cells, and deterministic training go to ``blocked``.
 
 Scores, softmax and sums are taken in float32 (float64 if an operand is float64), whatever the dtype of the values.
+Products multiply float32, except on the ``triton`` backend where q, k and v all are of one half precision.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from naf.ops.attention_blocked import BlockedAttention, compute_dtype
+from naf.ops.attention_blocked import compute_dtype
+from naf.ops.attention_op import Backend, attend
 from naf.ops.autograd import savable
 from naf.ops.neighborhood import Neighborhood
 
-Backend = Literal["auto", "reference", "blocked"]
+__all__ = ["Backend", "attend_points", "neighborhood_attention", "neighborhood_scores", "point_scores"]
 
 _GATHER_ELEMENTS = 1 << 24  # gathered keys and values a step
 
@@ -38,23 +42,25 @@ def neighborhood_attention(
             heads' weights are then averaged first.
         neighborhood: which coarse cells each output pixel attends to.
         scale: factor on q·k before the softmax.
-        backend: "auto" (the fastest there is for the device), "blocked" or "reference".
+        backend: "auto" ("triton" on CUDA devices where it is installed, else "blocked"), "triton", "blocked" or
+            "reference".
 
     Returns:
         (B, n, Ho, Wo, e), or (B, 1, Ho, Wo, e) for shared values; dtype of v, laid out in memory as
         (B, Ho, Wo, n, e): channels last.
 
     Raises:
-        ValueError: if the shapes do not fit each other, or the backend is unknown.
+        ValueError: if the shapes do not fit each other, or the backend is unknown or cannot run here.
     """
     _check(q, k, v, neighborhood)
     if backend not in get_args(Backend):
         raise ValueError(f"backend is {backend!r}, expected one of {', '.join(map(repr, get_args(Backend)))}")
     with torch.autocast(q.device.type, enabled=False):
-        q, k, v = savable(q, k, v)
+        if not torch.compiler.is_dynamo_compiling():  # a compiler knows no inference tensors
+            q, k, v = savable(q, k, v)
         if backend == "reference":
             return _reference(q, k, v, neighborhood, scale)
-        return BlockedAttention.apply(q, k, v, neighborhood, scale)  # type: ignore[no-any-return]
+        return attend(q, k, v, neighborhood, scale, backend)
 
 
 def neighborhood_scores(q: Tensor, k: Tensor, neighborhood: Neighborhood, *, scale: float) -> Tensor:

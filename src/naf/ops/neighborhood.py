@@ -6,8 +6,7 @@ column. Two integer tables describe it, and everything else (attention, bands, s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
@@ -18,25 +17,66 @@ from naf.ops.tables import cached_table
 Rule = Literal["official", "cell"]
 
 
-@dataclass(frozen=True, eq=False)
+class Axis(NamedTuple):
+    """How the table of one axis is made; a table is made when it is first read.
+
+    Attributes:
+        fine: number of output positions of the whole output.
+        coarse: number of coarse positions.
+        rule: "official" or "cell" (:func:`axis_table`), or "window" (:func:`window_table`).
+        extent: kernel size, or for a window its reach.
+        start: first output position of a band.
+        stop: end of the band.
+    """
+
+    fine: int
+    coarse: int
+    rule: str
+    extent: float
+    start: int
+    stop: int
+
+    @property
+    def table(self) -> Tensor:
+        """(stop - start, k) int64 on the CPU, the same tensor each time: plans are cached by it."""
+        return _band_table(self)
+
+
 class Neighborhood:
     """Separable neighborhoods of an output grid on a coarse grid.
 
-    Attributes:
+    Args:
         grid: coarse grid (h, w).
-        rows: coarse rows of each output row, (Ho, kh) int64 on the CPU. A row that occurs twice counts twice, -1
-            stands for none; each output row has at least one.
+        rows: coarse rows of each output row, (Ho, kh) int64 on the CPU, or how they are made. A row that occurs twice
+            counts twice, -1 stands for none; each output row has at least one.
         cols: coarse columns of each output column, (Wo, kw) int64 on the CPU, likewise.
     """
 
-    grid: tuple[int, int]
-    rows: Tensor
-    cols: Tensor
+    def __init__(self, grid: tuple[int, int], rows: Tensor | Axis, cols: Tensor | Axis) -> None:
+        self.grid = grid
+        self._rows, self._cols = rows, cols
+
+    @property
+    def rows(self) -> Tensor:
+        """Coarse rows of each output row, (Ho, kh) int64 on the CPU."""
+        return self._rows.table if isinstance(self._rows, Axis) else self._rows
+
+    @property
+    def cols(self) -> Tensor:
+        """Coarse columns of each output column, (Wo, kw) int64 on the CPU."""
+        return self._cols.table if isinstance(self._cols, Axis) else self._cols
+
+    @property
+    def axes(self) -> tuple[Axis, Axis] | None:
+        """How the rows and the columns are made, None where tables were given."""
+        if isinstance(self._rows, Axis) and isinstance(self._cols, Axis):
+            return self._rows, self._cols
+        return None
 
     @property
     def output_size(self) -> tuple[int, int]:
         """Output grid (Ho, Wo)."""
-        return len(self.rows), len(self.cols)
+        return _length(self._rows), _length(self._cols)
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -45,9 +85,14 @@ class Neighborhood:
 
     def band(self, start: int, stop: int) -> Neighborhood:
         """The same neighborhoods for output rows start … stop - 1 only."""
-        if (start, stop) == (0, len(self.rows)):
-            return self
-        return Neighborhood(self.grid, self.rows[start:stop], self.cols)
+        rows = self._rows
+        if isinstance(rows, Axis):
+            return Neighborhood(self.grid, rows._replace(start=rows.start + start, stop=rows.start + stop), self._cols)
+        return Neighborhood(self.grid, rows[start:stop], self._cols)
+
+
+def _length(axis: Tensor | Axis) -> int:
+    return axis.stop - axis.start if isinstance(axis, Axis) else len(axis)
 
 
 def make_neighborhood(
@@ -64,8 +109,9 @@ def make_neighborhood(
     Raises:
         ValueError: if output_size is below the grid on an axis, or the rule is unknown.
     """
-    (h, w), (ho, wo) = grid, output_size
-    return Neighborhood(grid, axis_table(ho, h, kernel_size, rule), axis_table(wo, w, kernel_size, rule))
+    for fine, coarse in zip(output_size, grid, strict=True):
+        _check_axis(fine, coarse, kernel_size, rule)
+    return _neighborhood(grid, output_size, rule, kernel_size)
 
 
 def make_window(grid: tuple[int, int], output_size: tuple[int, int], reach: float) -> Neighborhood:
@@ -76,8 +122,22 @@ def make_window(grid: tuple[int, int], output_size: tuple[int, int], reach: floa
         output_size: output grid (Ho, Wo), any.
         reach: half a window's side as a share of the grid's; 0 or less stands for the whole grid (JAFAR).
     """
-    (h, w), (ho, wo) = grid, output_size
-    return Neighborhood(grid, window_table(ho, h, reach), window_table(wo, w, reach))
+    return _neighborhood(grid, output_size, "window", reach)
+
+
+def _neighborhood(grid: tuple[int, int], output_size: tuple[int, int], rule: str, extent: float) -> Neighborhood:
+    rows, cols = (Axis(fine, coarse, rule, extent, 0, fine) for fine, coarse in zip(output_size, grid, strict=True))
+    return Neighborhood(grid, rows, cols)
+
+
+@cached_table(maxsize=64)
+def _band_table(axis: Axis) -> Tensor:
+    fine, coarse, rule, extent, start, stop = axis
+    if rule == "window":
+        table = window_table(fine, coarse, extent)
+    else:
+        table = axis_table(fine, coarse, int(extent), cast("Rule", rule))
+    return table if (start, stop) == (0, fine) else table[start:stop]
 
 
 @cached_table(maxsize=64)
@@ -122,6 +182,11 @@ def axis_table(fine: int, coarse: int, kernel_size: int, rule: Rule = "official"
     Raises:
         ValueError: for sizes or a rule outside the above.
     """
+    _check_axis(fine, coarse, kernel_size, rule)
+    return _cell_table(fine, coarse, kernel_size) if rule == "cell" else _official_table(fine, coarse, kernel_size)
+
+
+def _check_axis(fine: int, coarse: int, kernel_size: int, rule: str) -> None:
     if rule not in get_args(Rule):
         raise ValueError(f"neighborhood is {rule!r}, expected one of {', '.join(map(repr, get_args(Rule)))}")
     if not 1 <= coarse <= fine or kernel_size < 1:
@@ -129,7 +194,6 @@ def axis_table(fine: int, coarse: int, kernel_size: int, rule: Rule = "official"
             f"a neighborhood needs 1 <= coarse positions <= output positions and a kernel >= 1, "
             f"got {coarse} coarse, {fine} output, kernel {kernel_size}"
         )
-    return _cell_table(fine, coarse, kernel_size) if rule == "cell" else _official_table(fine, coarse, kernel_size)
 
 
 def _cell_table(fine: int, coarse: int, kernel_size: int) -> Tensor:

@@ -67,3 +67,37 @@ def rotate(x: Tensor, row_angles: Tensor, col_angles: Tensor, *, heads: int) -> 
     torch.mul(first, cos, out=out[..., 0, :]).addcmul_(second, sin, value=-1)
     torch.mul(second, cos, out=out[..., 1, :]).addcmul_(first, sin)
     return out.flatten(-3)
+
+
+def adjacent_pairs(head_dim: int, heads: int) -> Tensor:
+    """Order of channels in which the two of each pair follow each other, for :func:`rotate_adjacent`.
+
+    Args:
+        head_dim: channels a head, D.
+        heads: RoPE heads.
+
+    Returns:
+        (heads * D,) int64: position → channel.
+    """
+    channels: Tensor = torch.arange(heads * head_dim).unflatten(0, (heads, 2, -1))
+    return channels.transpose(1, 2).flatten()
+
+
+def rotate_adjacent(x: Tensor, row_angles: Tensor, col_angles: Tensor, *, heads: int, out: Tensor) -> None:
+    """As :func:`rotate`, for channels in the order of :func:`adjacent_pairs`: one complex product. No gradients.
+
+    Args:
+        x: (H, W, heads * D), contiguous.
+        row_angles: (H, D/4), radians.
+        col_angles: (W, D/4), radians.
+        heads: RoPE heads.
+        out: where to write, (H, W, heads * D), channels adjacent in memory; bfloat16 is computed in float32.
+    """
+    height, width, dtype = len(row_angles), len(col_angles), row_angles.dtype
+    rows, cols = (torch.polar(torch.ones_like(angles), angles) for angles in (row_angles, col_angles))
+    turn = torch.cat([rows[:, None].expand(-1, width, -1), cols[None].expand(height, -1, -1)], dim=-1)[:, :, None]
+    pairs = torch.view_as_complex(x.to(dtype).unflatten(-1, (heads, -1, 2)))  # (H, W, heads, D/2)
+    if out.dtype == dtype:
+        torch.mul(pairs, turn, out=torch.view_as_complex(out.unflatten(-1, (heads, -1, 2))))
+    else:
+        out.copy_(torch.view_as_real(pairs * turn).flatten(2))

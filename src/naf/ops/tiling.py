@@ -9,6 +9,7 @@ or ln 2. One tile a cell needs no such term; merging cells trades products for f
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +22,13 @@ from naf.ops.tables import cached_table
 _MERGES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 _LONGEST = 32  # positions along one axis of a merged tile
 _COPY_COST = 24.0  # copying a key costs about as much as multiplying it with this many queries (measured on CPU)
+
+Work = Callable[[int, int], float]  # of a tile of so many positions and keys
+
+
+def dense_work(positions: int, keys: int) -> float:
+    """Work of one tile in plain matrix products: its products and the copies of its keys."""
+    return keys * (positions + _COPY_COST)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,18 +55,24 @@ class AxisTiles:
         return tile * self.queries.shape[1] + position - start[tile]
 
 
-def plan_tiles(neighborhood: Neighborhood, *, may_merge: bool = True) -> tuple[AxisTiles, AxisTiles]:
+def plan_tiles(
+    neighborhood: Neighborhood, *, may_merge: bool = True, work: Work = dense_work
+) -> tuple[AxisTiles, AxisTiles]:
     """The row and column tiles with the least estimated work.
 
     Args:
         neighborhood: what to cut.
         may_merge: False keeps groups apart: each position then uses every cell of its tile, none with weight 0.
+        work: estimate for one tile from its positions and keys, padding included.
     """
-    return _plan(neighborhood.rows, neighborhood.cols, may_merge)
+    return plan_tables(neighborhood.rows, neighborhood.cols, may_merge, work)
 
 
 @cached_table(maxsize=8)  # by identity: column tables are shared by all bands of an output
-def _plan(row_table: Tensor, col_table: Tensor, may_merge: bool) -> tuple[AxisTiles, AxisTiles]:
+def plan_tables(
+    row_table: Tensor, col_table: Tensor, may_merge: bool = True, work: Work = dense_work
+) -> tuple[AxisTiles, AxisTiles]:
+    """The same for the tables of a neighborhood."""
     rows, cols = _candidates(row_table), _candidates(col_table)
     if not may_merge:
         return rows[0].build(), cols[0].build()
@@ -66,7 +80,7 @@ def _plan(row_table: Tensor, col_table: Tensor, may_merge: bool) -> tuple[AxisTi
     def cost(pair: tuple[_Candidate, _Candidate]) -> float:
         row, col = pair
         masked = 1.0 if row.is_exact and col.is_exact else 1.2
-        return row.work * col.work * masked * (1 + _COPY_COST / (row.length * col.length))
+        return masked * len(row.union) * len(col.union) * work(row.length * col.length, row.width * col.width)
 
     row, col = min(((r, c) for r in rows for c in cols), key=cost)
     return row.build(), col.build()
@@ -87,11 +101,6 @@ class _Candidate:
     @cached_property
     def width(self) -> int:
         return int(self.union.sum(1).max())
-
-    @cached_property
-    def work(self) -> float:
-        """Keys that each position is multiplied with, counting the positions that pad short tiles."""
-        return self.width * self.length * len(self.union) / len(self.count)
 
     @cached_property
     def is_exact(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -14,6 +14,9 @@ from naf.releases import channels_of_releases
 from naf.upsamplers.checks import check_channels, check_finite, check_map, pair_of_sizes, whole_number
 
 Positions = Sequence[float] | Tensor
+
+MEMORY_BUDGET = 2 << 30
+"""Bytes that encoding a whole image may take where a method can also do it in bands."""
 
 
 class Attention(NamedTuple):
@@ -113,11 +116,11 @@ class Guidance(ABC):
         self._check_features(features)
         return self._iter_rows(features, height)
 
-    def _iter_rows(self, features: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    def _iter_rows(self, features: Tensor, rows: int, start: int = 0) -> Iterator[tuple[slice, Tensor]]:
         make = self._bands(features)
-        for start in range(0, self.output_size[0], rows):
-            stop = min(start + rows, self.output_size[0])
-            yield slice(start, stop), make(start, stop)
+        for top in range(start, self.output_size[0], rows):
+            bottom = min(top + rows, self.output_size[0])
+            yield slice(top, bottom), make(top, bottom)
 
     def at(self, features: Tensor, rows: Positions, cols: Positions) -> Tensor:
         """Features at chosen output positions only.
@@ -281,6 +284,50 @@ class Upsampler(nn.Module, ABC):
         """
         return self._guidance(image, features, output_size).upsample(features)
 
+    def iter_rows(
+        self,
+        image: Tensor | None,
+        features: Tensor,
+        output_size: Sequence[int],
+        rows: int = 256,
+        *,
+        start: int = 0,
+        state: MutableMapping[str, Tensor] | None = None,
+        memory_budget: int = MEMORY_BUDGET,
+        on_progress: Callable[[float], object] = lambda _: None,
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """The output in bands of rows, top to bottom, for outputs that memory cannot hold.
+
+        NAF makes the guidance in bands too, where the whole would not fit in `memory_budget`; that takes about two
+        and a half times as long, since each norm's statistics cost a walk over the layers before it. Other methods
+        encode the whole image. No gradients.
+
+        Args:
+            image: as for :meth:`forward`.
+            features: (B, C, h, w), as for :meth:`forward`.
+            output_size: (Ho, Wo).
+            rows: height of a band, at least 1; the last may be shorter.
+            start: first output row, 0 … Ho: a run that was stopped goes on there.
+            state: takes what the method computes once for this image, as small tensors on the CPU. Given again, with
+                the same weights, image and sizes, it saves that work.
+            memory_budget: bytes that encoding the whole image may take.
+            on_progress: called with the share of the work done, 0 … 1.
+
+        Yields:
+            (slice of output rows, band (B, C, rows, Wo)): the rows of `upsampler(image, features, output_size)`.
+
+        Raises:
+            TypeError, ValueError: as :meth:`forward`; also for rows or start outside the above, and in training mode,
+                where bands made at different times need not fit together.
+        """
+        height, budget = whole_number("rows", rows, 1), whole_number("memory_budget", memory_budget, 0)
+        size = pair_of_sizes("output_size", output_size)
+        first = whole_number("start", start, 0, size[0])
+        if self.training:
+            raise ValueError("the upsampler is in training mode, expected evaluation mode: call its eval() first")
+        self._check_pair(image, features)
+        return self._stream(image, features, size, height, first, {} if state is None else state, budget, on_progress)
+
     def encode(self, image: Tensor | None, output_size: Sequence[int], grid: Sequence[int]) -> Guidance:
         """Everything that depends on the image and the two grids, once; then upsample at will.
 
@@ -296,15 +343,7 @@ class Upsampler(nn.Module, ABC):
             TypeError, ValueError: as :meth:`forward`.
         """
         size, grid = pair_of_sizes("output_size", output_size), pair_of_sizes("grid", grid)
-        if image is None and self.uses_image:
-            raise TypeError(f"image is None, expected a tensor: {type(self).__name__} is guided by the image")
-        if image is not None:
-            check_map("image", image, self.image_channels)
-            if self.uses_image:
-                check_finite("image", image)
-        for what, sides, least in (("grid", grid, self.smallest_grid), ("output_size", size, self.smallest_output)):
-            if min(sides) < least:
-                raise ValueError(f"{what} is {sides}, expected at least {least} on each side for {self._label}")
+        self._check_image(image, size, grid)
         guidance = self._encode(image, size, grid)
         guidance.channels, guidance.hint = self.feature_channels, self._channel_hint()
         guidance.device = image.device if image is not None and self.uses_image else None
@@ -315,8 +354,46 @@ class Upsampler(nn.Module, ABC):
         del image_size, output_size
         return 0
 
+    def stream_memory(self, image_size: tuple[int, int], output_size: tuple[int, int], grid: tuple[int, int]) -> int:
+        """Bytes that :meth:`iter_rows` takes on the CPU besides its bands, about, with the least `memory_budget`."""
+        del grid
+        return self.memory(image_size, output_size)
+
+    def _stream(
+        self,
+        image: Tensor | None,
+        features: Tensor,
+        output_size: tuple[int, int],
+        rows: int,
+        start: int,
+        state: MutableMapping[str, Tensor],
+        memory_budget: int,
+        on_progress: Callable[[float], object],
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """As :meth:`iter_rows`; image and features fit each other, the image's values are not checked yet."""
+        del state, memory_budget
+        with torch.no_grad():
+            guidance = self._guidance(image, features, output_size)
+            guidance._check_features(features)
+        return _reported(guidance._iter_rows(features, rows, start), output_size[0], on_progress)
+
+    def _check_image(self, image: Tensor | None, size: tuple[int, int], grid: tuple[int, int]) -> None:
+        if image is None and self.uses_image:
+            raise TypeError(f"image is None, expected a tensor: {type(self).__name__} is guided by the image")
+        if image is not None:
+            check_map("image", image, self.image_channels)
+            if self.uses_image:
+                check_finite("image", image)
+        for what, sides, least in (("grid", grid, self.smallest_grid), ("output_size", size, self.smallest_output)):
+            if min(sides) < least:
+                raise ValueError(f"{what} is {sides}, expected at least {least} on each side for {self._label}")
+
     def _guidance(self, image: Tensor | None, features: Tensor, output_size: Sequence[int]) -> Guidance:
         """Check image and features against each other and encode."""
+        self._check_pair(image, features)
+        return self.encode(image, output_size, features.shape[-2:])
+
+    def _check_pair(self, image: Tensor | None, features: Tensor) -> None:
         check_map("features", features)
         check_channels(features, self.feature_channels, self._channel_hint())  # before encoding for nothing
         if image is not None:
@@ -327,7 +404,6 @@ class Upsampler(nn.Module, ABC):
                 )
             if image.device != features.device:
                 raise ValueError(f"image is on {image.device}, features are on {features.device}: expected the same")
-        return self.encode(image, output_size, features.shape[-2:])
 
     @property
     def _label(self) -> str:
@@ -338,3 +414,13 @@ class Upsampler(nn.Module, ABC):
 
     @abstractmethod
     def _encode(self, image: Any, output_size: tuple[int, int], grid: tuple[int, int]) -> Guidance: ...
+
+
+@torch.no_grad()
+def _reported(
+    bands: Iterator[tuple[slice, Tensor]], height: int, on_progress: Callable[[float], object]
+) -> Iterator[tuple[slice, Tensor]]:
+    """The bands of an output of `height` rows, without gradients, reported as they come."""
+    for rows, band in bands:
+        yield rows, band
+        on_progress(rows.stop / height)

@@ -17,6 +17,14 @@ def working_dtype(module: nn.Module, device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" and dtype.itemsize == 2 else dtype
 
 
+def lean_dtype(module: nn.Module, device: torch.device) -> torch.dtype:
+    """The dtype of a network's maps on its lean path: as :func:`working_dtype`, but bfloat16 where the CPU has it."""
+    dtype = parameter_dtype(module)
+    # torch.cpu offers no public name for this.
+    has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return dtype if dtype is torch.bfloat16 and has_bfloat16 else working_dtype(module, device)
+
+
 def wants_grad(module: nn.Module, *inputs: Tensor) -> bool:
     """Whether autograd records what the module does with the inputs."""
     leaves = (*inputs, *module.parameters())

@@ -8,7 +8,7 @@ softmax-weighted mean of the k x k coarse cells around it. Names in the state di
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import get_args
 
 import torch
@@ -17,11 +17,12 @@ from torch import Tensor
 
 from naf.ops.attention import Backend, attend_points, neighborhood_attention, neighborhood_scores, point_scores
 from naf.ops.neighborhood import Neighborhood, Rule, make_neighborhood
-from naf.ops.rope import rope_angles, rotate
+from naf.ops.triton_device import uses_triton
 from naf.registry import register
 from naf.upsamplers.base import Attention, Guidance, Upsampler
 from naf.upsamplers.checks import check_map, whole_number
 from naf.upsamplers.naf_encoder import ImageEncoder, pool
+from naf.upsamplers.naf_stream import NAFStream, held_bytes
 
 _PAPER = "arXiv 2511.18452"
 
@@ -111,6 +112,9 @@ def _merge_heads(x: Tensor) -> Tensor:
 class NAF(Upsampler):
     """Neighborhood Attention Filtering.
 
+    Half-precision parameters, and autocast, give queries and keys in half precision on CUDA, where they halve the
+    memory; on other devices RoPE makes them float32 in training, as in the official code.
+
     In training mode each call scales RoPE's coordinates by one random factor exp(u), u uniform in
     ±ln(rope_rescale), from PyTorch's global generator; the authors' code draws it once a size and keeps it.
 
@@ -157,7 +161,7 @@ class NAF(Upsampler):
         self.neighborhood: Rule = neighborhood
         self.backend: Backend = backend
         self.image_channels = 3 if use_encoder else dim
-        self.image_encoder = ImageEncoder(dim, img_layers, heads_rope, rope_base)
+        self.image_encoder = ImageEncoder(dim, img_layers, heads_rope, rope_base, heads_attn)
 
     def forward(  # type: ignore[override]
         self, image: Tensor, features: Tensor, output_size: Sequence[int], return_weights: bool = False
@@ -177,6 +181,15 @@ class NAF(Upsampler):
         out = guidance.upsample(features)
         return (out, guidance.scores()) if return_weights else out
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory in training: the backward pass makes the maps within each encoder block again.
+
+        Args:
+            enable: False keeps all maps, as a new upsampler does.
+        """
+        for branch in (self.image_encoder.encoder, self.image_encoder.sem_encoder):
+            branch.grad_checkpointing = enable
+
     def memory(self, image_size: tuple[int, int], output_size: tuple[int, int]) -> int:
         """The guidance, and one branch's map at the size of the (reduced) image with what its making needs."""
         pixels = math.prod(_reduced_size(image_size, output_size))
@@ -189,45 +202,68 @@ class NAF(Upsampler):
         assert isinstance(guidance, NeighborhoodGuidance)
         return guidance
 
-    def _encode(self, image: Tensor, output_size: tuple[int, int], grid: tuple[int, int]) -> NeighborhoodGuidance:
+    def stream_memory(self, image_size: tuple[int, int], output_size: tuple[int, int], grid: tuple[int, int]) -> int:
+        """The queries that wait for their keys, and the bands of every layer of the encoder."""
+        reduced = _reduced_size(image_size, output_size)
+        return held_bytes(self, reduced, output_size, grid) + (64 << 20)
+
+    def _stream(
+        self,
+        image: Tensor | None,
+        features: Tensor,
+        output_size: tuple[int, int],
+        rows: int,
+        start: int,
+        state: MutableMapping[str, Tensor],
+        memory_budget: int,
+        on_progress: Callable[[float], object],
+    ) -> Iterator[tuple[slice, Tensor]]:
+        # A missing image is refused there; MPS knows no float64, which the statistics need.
+        is_whole = image is None or image.device.type == "mps"
+        if is_whole or len(image) * self.memory((image.shape[2], image.shape[3]), output_size) <= memory_budget:
+            return super()._stream(image, features, output_size, rows, start, state, memory_budget, on_progress)
+        _check_heads(features, self.heads_attn, self.dim)
+        grid = features.shape[2], features.shape[3]
+        self._check_image(image, output_size, grid)
+        seen = self._as_seen(image, output_size, grid)
+        return NAFStream(self, seen, features, output_size, state, on_progress).bands(rows, start)
+
+    def _as_seen(self, image: Tensor, output_size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+        """The image as the encoder shall see it."""
         if output_size[0] < grid[0] or output_size[1] < grid[1]:
             raise ValueError(
                 f"output_size {output_size} is smaller than the feature grid {grid}: NAF keeps or raises the "
                 "resolution; average-pool the features first"
             )
         image = _reduce(image, output_size)
-        if self.use_encoder:
-            if min(image.shape[2:]) < 2:
-                raise ValueError(
-                    f"image is {tuple(image.shape[2:])} pixels as the encoder sees it (at most four times the smaller "
-                    "side of output_size), expected at least 2 on each side for reflect padding"
-                )
-            guidance = self.image_encoder(image, output_size)  # (B, Ho, Wo, dim)
+        if self.use_encoder and min(image.shape[2:]) < 2:
+            raise ValueError(
+                f"image is {tuple(image.shape[2:])} pixels as the encoder sees it (at most four times the smaller "
+                "side of output_size), expected at least 2 on each side for reflect padding"
+            )
+        return image
+
+    def _encode(self, image: Tensor, output_size: tuple[int, int], grid: tuple[int, int]) -> NeighborhoodGuidance:
+        image = self._as_seen(image, output_size, grid)
+        encoder, rescale = self.image_encoder, self._rescale()
+        if uses_triton(image, next(encoder.parameters())):
+            maps = encoder.maps(image) if self.use_encoder else [image]
+            queries, keys = encoder.rotate_and_pool(maps, output_size, grid, rescale)
         else:
-            guidance = pool(image, output_size).permute(0, 2, 3, 1)
-        queries = self._rotate(guidance)
-        keys = pool(queries.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
+            if self.use_encoder:
+                queries = encoder(image, output_size, rescale)
+            else:
+                queries = encoder.rotate(pool(image, output_size).permute(0, 2, 3, 1), rescale)
+            keys = pool(queries.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
         neighborhood = make_neighborhood(grid, output_size, self.kernel_size, self.neighborhood)
         split = [x.unflatten(-1, (self.heads_attn, -1)).permute(0, 3, 1, 2, 4) for x in (queries, keys)]
         return NeighborhoodGuidance(split[0], split[1], neighborhood, self.backend)
 
-    def _rotate(self, guidance: Tensor) -> Tensor:
-        """RoPE over the whole map (B, Ho, Wo, dim), band by band in place where no gradient is asked for."""
-        periods = self.image_encoder.rope.periods
-        if guidance.dtype == torch.float64:
-            periods = periods.double()
-        rescale: float | Tensor = 1.0
-        if self.training and self.rope_rescale != 1:
-            rescale = self.rope_rescale ** (2 * torch.rand((), device=periods.device) - 1)
-        rows, cols = (rope_angles(size, periods, rescale) for size in guidance.shape[1:3])
-        owned = self.use_encoder and guidance.dtype == periods.dtype and not guidance.requires_grad
-        if not owned:
-            return rotate(guidance, rows, cols, heads=self.heads_rope)
-        step = max(1, (1 << 21) // (guidance.shape[2] * guidance.shape[3]))
-        for start in range(0, guidance.shape[1], step):
-            band = guidance[:, start : start + step]
-            band.copy_(rotate(band, rows[start : start + step], cols, heads=self.heads_rope))
-        return guidance
+    def _rescale(self) -> float | Tensor:
+        """Factor on RoPE's coordinates: random in training."""
+        if not self.training or self.rope_rescale == 1:
+            return 1.0
+        return self.rope_rescale ** (2 * torch.rand((), device=self.image_encoder.rope.periods.device) - 1)
 
 
 def _check_heads(features: Tensor, heads: int, dim: int) -> None:

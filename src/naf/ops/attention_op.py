@@ -1,0 +1,183 @@
+"""Which backend runs, and the attention as one operator that a compiler takes as it is.
+
+Eager calls go to the backends' autograd functions. `torch.compile` sees the operators ``naf::attention`` and
+``naf::attention_backward`` instead, which rebuild the tables from sizes: no table becomes a constant of a graph, and
+tiles are not unrolled into it. `torch.export` traces plain operators, so that programs run where naf is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from naf.ops.attention_blocked import BlockedAttention
+from naf.ops.neighborhood import Axis, Neighborhood
+
+Backend = Literal["auto", "reference", "blocked", "triton"]
+
+_ARGUMENTS = "Tensor q, Tensor k, Tensor v, SymInt[] rows, SymInt[] cols, str rule, float extent, float scale"
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, scale: float, backend: Backend) -> Tensor:
+    """Attention by tiles, on the backend that is asked for or that fits.
+
+    Args:
+        q: queries, (B, n, Ho, Wo, d).
+        k: keys, (B, n, h, w, d).
+        v: values, (B, n, h, w, e) or (B, 1, h, w, e).
+        neighborhood: which coarse cells each output pixel attends to.
+        scale: factor on q·k.
+        backend: any but "reference".
+
+    Returns:
+        As :func:`naf.ops.attention.neighborhood_attention`.
+
+    Raises:
+        ValueError: if Triton is asked for and cannot run.
+    """
+    if torch.compiler.is_dynamo_compiling() and neighborhood.axes is not None:
+        rows, cols = neighborhood.axes
+        sizes = [[axis.fine, axis.coarse, axis.start, axis.stop] for axis in (rows, cols)]
+        return _attention(q, k, v, *sizes, rows.rule, float(rows.extent), scale, backend)
+    records = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    function = _function(q, k, v, neighborhood, backend, records)
+    return function.apply(q, k, v, neighborhood, scale)  # type: ignore[no-any-return]
+
+
+def _function(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, backend: str, records: bool) -> Any:
+    """The autograd function that serves these operands; `records` says whether a backward pass will follow."""
+    if backend == "blocked" or (backend == "auto" and (q.device.type != "cuda" or not _has_triton())):
+        return BlockedAttention
+    if not _has_triton():
+        raise ValueError("backend is 'triton', expected 'auto' or 'blocked': the package triton is not installed")
+    from naf.ops import attention_triton  # only now: slow to import, and needed on few machines
+
+    if q.device.type != "cuda" and not attention_triton.is_interpreted():
+        raise ValueError(
+            f"backend is 'triton' and the tensors are on {q.device}, expected a CUDA device; Triton's interpreter runs "
+            "anywhere, slowly, where the environment has TRITON_INTERPRET=1"
+        )
+    if records and torch.are_deterministic_algorithms_enabled():
+        return BlockedAttention  # the kernels add up gradients in any order
+    serves = attention_triton.serves(q, k, v, neighborhood)
+    return attention_triton.TritonAttention if serves else BlockedAttention
+
+
+@lru_cache(maxsize=1)
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+def _rebuild(rows: Sequence[int], cols: Sequence[int], rule: str, extent: float) -> Neighborhood:
+    axes = [Axis(fine, coarse, rule, extent, start, stop) for fine, coarse, start, stop in (rows, cols)]
+    return Neighborhood((rows[1], cols[1]), *axes)
+
+
+def _prepare(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, backend: str) -> None:
+    """Put tables on the device while a graph is traced: made during a capture, they would lie in its memory pool."""
+    if _function(q, k, v, neighborhood, backend, False) is not BlockedAttention:
+        from naf.ops.attention_triton import device_tiles
+
+        device_tiles(neighborhood, q.device)
+
+
+@torch.library.custom_op("naf::attention", mutates_args=(), schema=f"({_ARGUMENTS}, str backend) -> Tensor")
+def _attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rows: Sequence[int],
+    cols: Sequence[int],
+    rule: str,
+    extent: float,
+    scale: float,
+    backend: str,
+) -> Tensor:
+    neighborhood = _rebuild(rows, cols, rule, extent)
+    records = any(x.requires_grad for x in (q, k, v))
+    with torch.no_grad(), torch.autocast(q.device.type, enabled=False):
+        function = _function(q, k, v, neighborhood, backend, records)
+        return function.apply(q, k, v, neighborhood, scale)  # type: ignore[no-any-return]
+
+
+@_attention.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rows: Sequence[int],
+    cols: Sequence[int],
+    rule: str,
+    extent: float,
+    scale: float,
+    backend: str,
+) -> Tensor:
+    del scale
+    if q.device.type == "cuda" and all(isinstance(size, int) for size in (*rows, *cols)):
+        _prepare(q, k, v, _rebuild(rows, cols, rule, extent), backend)
+    return v.new_empty(q.shape[0], q.shape[2], q.shape[3], v.shape[1], v.shape[4]).permute(0, 3, 1, 2, 4)
+
+
+@torch.library.custom_op(
+    "naf::attention_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad_out, {_ARGUMENTS}, str backend, bool[] needs) -> (Tensor, Tensor, Tensor)",
+)
+def _attention_backward(
+    grad_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rows: Sequence[int],
+    cols: Sequence[int],
+    rule: str,
+    extent: float,
+    scale: float,
+    backend: str,
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    neighborhood = _rebuild(rows, cols, rule, extent)
+    function = _function(q, k, v, neighborhood, backend, True)
+    with torch.autocast(q.device.type, enabled=False), torch.enable_grad():
+        leaves = [x.detach().requires_grad_(needed) for x, needed in zip((q, k, v), needs, strict=True)]
+        out = function.apply(*leaves, neighborhood, scale)
+        found = iter(torch.autograd.grad(out, [leaf for leaf in leaves if leaf.requires_grad], grad_out))
+    grads = _empty_gradients(q, k, v, needs)
+    for grad, needed in zip(grads, needs, strict=True):
+        if needed:
+            grad.copy_(next(found))
+    return grads
+
+
+def _empty_gradients(q: Tensor, k: Tensor, v: Tensor, needs: Sequence[bool]) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for the gradients, laid out as their tensors; nothing where none is needed."""
+    first, second, third = (
+        torch.empty_like(x) if needed else x.new_empty(0) for x, needed in zip((q, k, v), needs, strict=True)
+    )
+    return first, second, third
+
+
+@_attention_backward.register_fake
+def _(grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    del grad_out
+    return _empty_gradients(q, k, v, others[-1])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    del output
+    ctx.save_for_backward(*inputs[:3])
+    ctx.others = inputs[3:]
+
+
+def _differentiate(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+    needs = ctx.needs_input_grad[:3]
+    grads = _attention_backward(grad_out, *ctx.saved_tensors, *ctx.others, list(needs))
+    return (*(grad if needed else None for grad, needed in zip(grads, needs, strict=True)), *[None] * len(ctx.others))
+
+
+_attention.register_autograd(_differentiate, setup_context=_save)

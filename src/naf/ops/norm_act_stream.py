@@ -1,0 +1,151 @@
+"""The layers of :mod:`naf.ops.norm_act` on a map that never exists as a whole, exactly, in one walk down its rows.
+
+Layers are generators of bands, each pulling from the one below and keeping the rows that its next band reads again.
+Group norm needs statistics of the whole map, so each norm costs a walk over all layers before it; their results, a
+scale and a shift a channel, are all that is kept. No gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from naf.ops.norm_act import Moments, NormActConv
+
+_BAND_BYTES = 2 << 20  # a band for each thread
+_LEAST_ROWS = 8  # of a 3x3 convolution's band, which reads two rows more than it makes
+
+Affine = tuple[Tensor, Tensor]
+
+
+class RowWindow:
+    """A few rows of a map whose bands come from top to bottom.
+
+    Args:
+        bands: consecutive bands (…, rows, W, C).
+        first: the row that they begin with.
+
+    Attributes:
+        stop: the row below the last that came.
+    """
+
+    def __init__(self, bands: Iterator[Tensor], first: int) -> None:
+        self._bands = bands
+        self._held: list[Tensor] = []
+        self._first = self.stop = first
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Rows start … stop - 1, (…, stop - start, W, C): a view where they lie in one band."""
+        while self.stop < stop:
+            self._held.append(next(self._bands))
+            self.stop += self._held[-1].shape[-3]
+        parts, top = [], self._first
+        for band in self._held:
+            bottom = top + band.shape[-3]
+            if top < stop and bottom > start:
+                parts.append(band[..., max(start - top, 0) : stop - top, :, :])
+            top = bottom
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-3)
+
+    def drop(self, before: int) -> None:
+        """Forget the bands that end at or above a row."""
+        while self._held and self._first + self._held[0].shape[-3] <= before:
+            self._first += self._held.pop(0).shape[-3]
+
+
+def stack_bands(
+    image: Tensor,
+    conv_weight: Tensor,
+    conv_bias: Tensor,
+    steps: Sequence[NormActConv],
+    affines: Sequence[Affine],
+    first: int = 0,
+) -> Iterator[Tensor]:
+    """The map behind a first convolution and the first `len(affines)` steps, in bands of rows.
+
+    Args:
+        image: (C, H, W), any float dtype, sides at least 2 for 3x3 kernels.
+        conv_weight: first convolution, (D, C, s, s), s 1 or 3 (reflect padding).
+        conv_bias: (D,).
+        steps: the following layers, D → D channels.
+        affines: scale and shift of the norms, see :func:`next_affine`.
+        first: row to begin with.
+
+    Yields:
+        Bands (rows, W, D), rows `first` … H - 1, dtype of the weights, free to be written to.
+    """
+    height, width = image.shape[1:]
+    reach = conv_weight.shape[-1] // 2
+    bands = max(1, _BAND_BYTES * torch.get_num_threads() // (width * len(conv_weight) * conv_weight.element_size()))
+    rows = max(bands, _LEAST_ROWS) if reach else bands
+    # Each convolution needs `reach` rows more than the one above it.
+    starts = [max(first - reach * layer, 0) for layer in range(len(affines) + 1, -1, -1)]
+    channels_last = image.movedim(0, -1)
+    source = (channels_last[top : top + rows].to(conv_weight.dtype) for top in range(starts[0], height, rows))
+    weights = [(conv_weight, conv_bias), *((step.conv_weight, step.conv_bias) for step in steps[: len(affines)])]
+    for layer, (weight, bias) in enumerate(weights):
+        if layer:
+            source = _activated(source, affines[layer - 1])
+        source = _convolved(RowWindow(source, starts[layer]), starts[layer + 1], height, rows, weight, bias)
+    return source
+
+
+def next_affine(bands: Iterator[Tensor], step: NormActConv, *, groups: int, eps: float) -> Affine:
+    """Scale and shift of each channel, (D,) each, that stand for the group norm of `step` on a whole map in bands."""
+    moments = Moments()
+    for band in bands:
+        moments.add(band)
+    return moments.affine(step.norm_weight, step.norm_bias, groups, eps)
+
+
+def pooled_rows(source: RowWindow, size: tuple[int, int], goal: tuple[int, int], start: int, stop: int) -> Tensor:
+    """Rows start … stop - 1 of a map of `size` averaged to `goal` (adaptive pooling), (…, stop - start, goal[1], C)."""
+    if size[0] == goal[0]:
+        x = source.rows(start, stop)
+    else:
+        spans = [adaptive_span(row, size[0], goal[0]) for row in range(start, stop)]
+        x = torch.stack([source.rows(*span).mean(-3) for span in spans], dim=-3)
+    if size[1] == goal[1]:
+        return x
+    rows = x.flatten(0, -3).transpose(1, 2)  # (rows, C, W)
+    return F.adaptive_avg_pool1d(rows, goal[1]).transpose(1, 2).unflatten(0, x.shape[:-2])
+
+
+def adaptive_span(index: int, size: int, goal: int) -> tuple[int, int]:
+    """First and last (exclusive) of `size` positions that adaptive pooling to `goal` averages at an index."""
+    return index * size // goal, -(-(index + 1) * size // goal)
+
+
+def _activated(bands: Iterator[Tensor], affine: Affine) -> Iterator[Tensor]:
+    scale, shift = affine
+    for band in bands:
+        yield F.silu(torch.addcmul(shift, band, scale, out=band), inplace=True)
+
+
+def _convolved(source: RowWindow, first: int, height: int, rows: int, weight: Tensor, bias: Tensor) -> Iterator[Tensor]:
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    reach = weight.shape[-1] // 2
+    for start in range(first, height, rows):
+        stop = min(start + rows, height)
+        band = source.rows(max(start - reach, 0), min(stop + reach, height))
+        if reach:
+            band = _reflect(band, top=start == 0, bottom=stop == height)
+        yield F.conv2d(band.permute(2, 0, 1)[None], weight, bias)[0].permute(1, 2, 0)
+        source.drop(stop - reach)
+
+
+def _reflect(band: Tensor, *, top: bool, bottom: bool) -> Tensor:
+    """(rows, W, C) with one reflected column on each side, and a reflected row where the map ends."""
+    rows, width, channels = band.shape
+    padded = band.new_empty(rows + top + bottom, width + 2, channels)
+    padded[top : top + rows, 1:-1] = band
+    if top:
+        padded[0] = padded[2]
+    if bottom:
+        padded[-1] = padded[-3]
+    padded[:, 0] = padded[:, 2]
+    padded[:, -1] = padded[:, -3]
+    return padded
