@@ -2,9 +2,9 @@
 
     python benchmarks/gpu.py [--output out/gpu]
 
-Compares the Triton attention with the reference (values and gradients), times the forward call (eager, compiled, as a
-CUDA graph), its pieces, the training step and x72, and prints beside each the least time that this device allows. Needs
-the package alone, one GPU with some 40 GB, and about five minutes. Writes gpu.json and gpu.md.
+Compares the Triton attention with the reference (values and gradients), times the forward call (eager, by naf.compile
+and by torch.compile), its pieces, the training step and x72, and prints beside each the least time that this device
+allows. Needs the package alone, one GPU with some 20 GB, and about five minutes. Writes gpu.json and gpu.md.
 
 Exit status: 0 if all bars are met, 1 if not, 2 where there is no CUDA device.
 """

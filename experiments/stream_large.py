@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import skimage.data
 import torch
 from rich.progress import Progress
-from skimage import data
 from torch import Tensor
 
 import naf
 from naf.benchmark.measure import measure
+from naf.data.image import read_image
 from naf.data.store import store_class
 from naf.pipeline import fingerprint
 
@@ -26,7 +27,7 @@ STRIDE, CHANNELS = 16, 32
 
 def mirrored_photo(side: int) -> Tensor:
     """(1, 3, side, side), ImageNet-normalised: one float copy, tile by tile."""
-    photo = naf.normalize(torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None].float() / 255)
+    photo = naf.normalize(read_image(Path(skimage.data.__file__).parent / "astronaut.png")[None])
     image = torch.empty(1, 3, side, side)
     size = photo.shape[2]
     for row in range(0, side, size):

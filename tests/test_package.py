@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import json
 import pkgutil
@@ -17,9 +18,14 @@ from tests.helpers import config_of, randn
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(naf.__file__).parent
-MODULES = sorted(module.name for module in pkgutil.walk_packages([str(PACKAGE)], "naf."))
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages([str(PACKAGE)], "naf.")
+    if HAS_TRITON or not module.name.endswith(("_triton", "_triton_kernels"))
+)
 HEAVY = [
-    *("timm", "torchvision", "skimage", "scipy", "matplotlib", "typer", "rich"),
+    *("timm", "torchvision", "skimage", "scipy", "matplotlib", "typer", "rich", "zarr"),
     *("gradio", "lightning", "hydra", "transformers", "huggingface_hub"),
 ]
 

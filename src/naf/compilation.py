@@ -26,16 +26,18 @@ Replay = Callable[[Tensor, Tensor], Tensor]
 def compile(upsampler: U, *, graphs: int = 8) -> U:  # noqa: A001
     """Make an upsampler's forward pass launch as one CUDA graph.
 
-    An upsampler launches some fifty short kernels, and on a fast GPU starting them takes longer than running them. A
-    CUDA graph starts them all at once. Graphs belong to sizes and dtypes: the first call with new ones runs as ever,
-    the second records, later ones replay. Outputs are new tensors, the same as without.
+    An upsampler launches dozens of short kernels, and on a fast GPU starting them one by one can take as long as
+    running them. A CUDA graph starts them all at once. Graphs belong to sizes and dtypes: the first call with new
+    ones runs as ever, the second records, later ones replay. Outputs are new tensors, the same as without.
 
     The rest runs as ever: training mode, calls that record gradients (so call under `torch.no_grad()` or
     `torch.inference_mode()`), `encode` and what its guidance makes, and devices other than CUDA. On the CPU that is
-    meant: the upsamplers walk over bands in cache there, which is faster than what `torch.compile` makes of them.
+    meant: the upsamplers walk over bands in cache there, which `torch.compile` did not beat, and need less memory so.
 
     `torch.compile(upsampler)` works too, without graph breaks, and is the way where an upsampler is part of a model
     that is compiled as a whole. Inside such a model this function changes nothing.
+
+    Replays of one upsampler share buffers: do not call it from several CUDA streams at once.
 
     Args:
         upsampler: any; it is changed itself, as by :meth:`torch.nn.Module.compile`. Parameters may change in value

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from naf.backbones.base import Backbone, FeatureMap
-from naf.data.band_store import BandStore
+from naf.data.band_store import BAND_BYTES, BandStore
 from naf.normalization import normalize
 from naf.upsamplers.base import MEMORY_BUDGET, Guidance, Upsampler
 from naf.visualization.pca import PCAColors
@@ -122,15 +122,14 @@ def stream_photo(
     """
     size = output_size or (image01.shape[1], image01.shape[2])
     coarse = backbone.extract(image01[None])
-    store = open_store(coarse, (coarse.features.shape[1], *size), fingerprint(image01, upsampler))
-    whole, banded = (
-        upsampler.memory(coarse.image_size, size),
+    most = max(
         upsampler.stream_memory(coarse.image_size, size, coarse.grid),
+        min(upsampler.memory(coarse.image_size, size), MEMORY_BUDGET),
     )
-    band = store.band_rows * size[1] * coarse.features.shape[1] * store.dtype.itemsize
-    image_bytes = image01.numel() * image01.element_size()
-    needed = max(banded, min(whole, MEMORY_BUDGET)) + 3 * band + image_bytes
+    # Besides: the normalised image, and a band with its copies on the way to disk.
+    needed = most + image01.numel() * image01.element_size() + 3 * BAND_BYTES
     check_memory(size, needed, image01.device)
+    store = open_store(coarse, (coarse.features.shape[1], *size), fingerprint(image01, upsampler))
     resumed_at = store.done
     bands = upsampler.iter_rows(
         normalize(image01[None]),

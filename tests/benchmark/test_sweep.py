@@ -7,7 +7,7 @@ import pytest
 
 from naf.benchmark import sweep as module
 from naf.benchmark.child import Answer, run_in_child
-from naf.benchmark.point import Effort, Point
+from naf.benchmark.point import Effort, Point, measure_point
 from naf.benchmark.results import Measurement, Record, Result, write_atomically
 from naf.benchmark.sweep import along, sweep, sweepable
 from naf.registry import entry
@@ -171,6 +171,13 @@ def test_a_child_measures_a_point_and_everything_follows():
     assert result.rates["dtype"] == "float32"
 
 
+def test_training_is_left_out_where_it_would_take_too_long():
+    parts = list(measure_point(BASE, Effort(rounds=1, longest=0.0)))
+    assert parts[-1] == {"left_out": "training: expected to take over 0 s", "left_out_above_s": 0.0}
+    assert any("forward" in part for part in parts)
+    assert not any("training" in part for part in parts)
+
+
 def test_the_memory_of_a_child_is_limited():
     point = Point("bilinear", ratio=64, channels=64, grid=16)  # 256 MiB of output
     assert run_in_child("peak", point).values["peak_mib"] > 256
@@ -191,4 +198,3 @@ def test_what_goes_wrong_in_a_child_is_told_in_a_line():
     crashed = run_in_child("point", replace(BASE, dtype="float31"), EFFORT)
     assert crashed.reason == "error"
     assert crashed.failure.startswith("the process ended with AttributeError")
-

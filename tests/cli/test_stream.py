@@ -1,9 +1,9 @@
 """`naf upsample --stream`: stores that equal the files, killed and resumed runs, refusals."""
 
-import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 from skimage import data
 
+from naf import pipeline
 from naf.cli import app
 from naf.upsamplers.naf import NAF
 from tests.cli.test_verbs import ENVIRONMENT, picture
@@ -85,7 +86,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(folder, upsample, m
     actual, metadata = stored(store, "tall")
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
     assert about.items() <= metadata.items()
-    assert sorted(os.listdir()) == ["files", "out", store, "tall.png"]
+    assert sorted(path.name for path in folder.iterdir()) == ["files", "out", store, "tall.png"]
     assert abs(picture("out/tall.png") - picture("files/tall.png")).max() <= 1
 
 
@@ -113,6 +114,13 @@ def test_the_picture_of_a_large_output_is_reduced(upsample):
     assert abs(small - blocks.mean((1, 3)))[inside].max() <= 1
 
 
+def test_what_even_bands_cannot_hold_is_refused_before_it_is_made(upsample, monkeypatch):
+    monkeypatch.setattr(pipeline, "_available_bytes", lambda: 10 << 20)
+    printed = upsample("tall.png", "--stream", "s.zarr", "--size", "6000x480", status=1)
+    assert "an output of 6000x480 needs" in printed
+    assert not Path("s.zarr").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -125,4 +133,4 @@ def test_bad_stores_are_refused_before_anything_is_made(folder, upsample, argume
     Image.fromarray(TALL).save("tall.jpg")
     with pytest.raises(ValueError, match=message):
         upsample("tall.png", *arguments)
-    assert sorted(os.listdir()) == ["tall.jpg", "tall.png"]
+    assert sorted(path.name for path in folder.iterdir()) == ["tall.jpg", "tall.png"]

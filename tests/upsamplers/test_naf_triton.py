@@ -1,4 +1,4 @@
-"""NAF's encoder on CUDA, by Triton kernels: on the CPU they are interpreted, and the check of the device is replaced."""
+"""NAF's encoder on CUDA, by Triton kernels: interpreted on the CPU, where the check of the device is replaced."""
 
 import copy
 

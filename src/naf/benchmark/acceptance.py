@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import math
 import statistics
 from collections.abc import Callable, Iterator
@@ -13,7 +15,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import naf
 from naf.benchmark.acceptance_report import Bar, Line, Mode, Plan, Report
@@ -70,102 +71,125 @@ Step = Iterator[Line]
 Call = Callable[[], object]
 
 
-def _bare(point: Point, plan: Plan) -> Line:
-    call = bare_convolutions(point.image_side, torch.device(point.device), point.torch_dtype)
-    with torch.inference_mode():
-        return _line(f"eight bare convolutions {point.dtype}", call, plan, None)
-
-
 def _forward(point: Point, plan: Plan, rates: Rates, on_step: Callable[[str], None]) -> Step:
-    upsampler, image, features = make_inputs(point)
-    floor = _floor(upsampler, image, features, point, rates)
+    floor = _floor(point, rates)
     for mode in plan.modes:
         name = f"forward {point.dtype} {mode}"
         on_step(name)
+        yield _attempt(name, partial(_forward_call, point, mode), plan, floor)
+
+
+def _forward_call(point: Point, mode: Mode) -> Call:
+    upsampler, image, features = make_inputs(point)
+    forward = _in_mode(upsampler, mode)
+
+    def call() -> None:
         with torch.inference_mode():
-            yield _attempt(name, partial(_called, upsampler, image, features, point.size, mode), plan, floor)
+            forward(image, features, point.size)
+
+    return call
+
+
+def _in_mode(upsampler: Upsampler, mode: Mode) -> Callable[..., Any]:
+    """What is called in the upsampler's place."""
+    if mode == "graph":
+        return naf.compile(upsampler)
+    if mode == "torch.compile":
+        compiled: Callable[..., Any] = torch.compile(upsampler)
+        return compiled
+    return upsampler
 
 
 def _pieces(point: Point, plan: Plan, rates: Rates, on_step: Callable[[str], None]) -> Step:
-    upsampler, image, features = make_inputs(point)
-    flops = count_flops(upsampler, image, features, point.size)
     on_step(f"pieces {point.dtype}")
+    upsampler, image, features = make_inputs(point)
+    grid = point.grid, point.grid
+    flops = count_flops(upsampler, image, features, point.size)
     with torch.inference_mode():
-        guidance: Any = upsampler.encode(image, point.size, (point.grid, point.grid))
-        queries, output = guidance.queries.nbytes, point.channels * math.prod(point.size) * features.element_size()
+        guidance: Any = upsampler.encode(image, point.size, grid)
+        queries, output = guidance.queries.nbytes, _output_bytes(point)
         encode = rates.floor_ms(flops.paper, image.nbytes + queries)
         attend = rates.floor_ms(flops.full - flops.paper, queries + features.nbytes + output)
-        grid = (point.grid, point.grid)
-        yield _line(f"encode {point.dtype}", lambda: upsampler.encode(image, point.size, grid), plan, encode)
-        yield _line(f"attention {point.dtype}", lambda: guidance.upsample(features), plan, attend)
+        yield _line(f"encode {point.dtype}", lambda: lambda: upsampler.encode(image, point.size, grid), plan, encode)
+        yield _line(f"attention {point.dtype}", lambda: lambda: guidance.upsample(features), plan, attend)
 
 
 def _training(point: Point, plan: Plan, rates: Rates, on_step: Callable[[str], None]) -> Step:
+    floor = 3 * _floor(point, rates)
     for mode in plan.modes:
-        if mode == "graph":  # random numbers of the training mode and the optimiser are not captured
-            continue
-        name = f"training step {point.dtype} {mode}"
-        on_step(name)
-        upsampler, image, features = make_inputs(point)
-        step = partial(_step, upsampler, image, features, point.size, mode)
-        yield _attempt(name, step, plan, 3 * _floor(upsampler, image, features, point, rates))
+        if mode != "graph":  # naf.compile leaves training as it is
+            name = f"training step {point.dtype} {mode}"
+            on_step(name)
+            yield _attempt(name, partial(_training_call, point, mode), plan, floor)
 
 
-def _step(upsampler: Upsampler, image: Tensor, features: Tensor, size: tuple[int, int], mode: Mode) -> Call:
-    call = naf.compile(upsampler) if mode == "compiled" else None
-    return training_step(upsampler, image, features, size, call)
+def _training_call(point: Point, mode: Mode) -> Call:
+    upsampler, image, features = make_inputs(point)
+    return training_step(upsampler, image, features, point.size, _in_mode(upsampler, mode))
 
 
 def _far(point: Point, plan: Plan, rates: Rates, on_step: Callable[[str], None]) -> Step:
     far = replace(point, ratio=plan.far_ratio)
-    upsampler, image, features = make_inputs(far)
     name = f"forward x{far.ratio} ({far.side} x {far.side}) {far.dtype}"
     on_step(name)
-    with torch.inference_mode():
-        floor = _floor(upsampler, image, features, far, rates)
-        yield _attempt(name, lambda: lambda: upsampler(image, features, far.size), plan, floor)
+    yield _attempt(name, partial(_forward_call, far, "eager"), plan, _floor(far, rates))
 
 
-def _called(upsampler: Upsampler, image: Tensor, features: Tensor, size: tuple[int, int], mode: Mode) -> Call:
-    """What calls the upsampler in one of the modes."""
-    if mode == "compiled":
-        compiled = naf.compile(upsampler)
-        return lambda: compiled(image, features, size)
-    if mode == "graph":
-        graph, side_stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-        side_stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side_stream):
-            for _ in range(3):
-                upsampler(image, features, size)
-        torch.cuda.current_stream().wait_stream(side_stream)
-        with torch.cuda.graph(graph):
-            upsampler(image, features, size)
-        return graph.replay
-    return lambda: upsampler(image, features, size)
+def _bare(point: Point, plan: Plan) -> Line:
+    make = partial(bare_convolutions, point.image_side, torch.device(point.device), point.torch_dtype)
+    return _line(f"eight bare convolutions {point.dtype}", make, plan, None)
+
+
+class _Warnings(logging.Handler):
+    """Collects what the package warns of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep its first line."""
+        self.words.append(_first_line(record.getMessage()))
 
 
 def _attempt(name: str, make: Callable[[], Call], plan: Plan, floor_ms: float) -> Line:
-    """A line, or a note on what was raised: the other measurements are to be seen too."""
+    """A line, or a note on what was raised or warned of: the other measurements are to be seen too."""
+    warnings = _Warnings()
+    logger = logging.getLogger("naf")
+    logger.addHandler(warnings)
     try:
-        return _line(name, make(), plan, floor_ms)
+        line = _line(name, make, plan, floor_ms)
     except Exception as error:
-        return Line(name, floor_ms=floor_ms, note=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        return Line(name, floor_ms=floor_ms, note=f"{type(error).__name__}: {_first_line(str(error))}")
+    finally:
+        logger.removeHandler(warnings)
+    # A mode that fell back to another, say: its time is not what the name says.
+    return replace(line, time_ms=None, note=warnings.words[0]) if warnings.words else line
 
 
-def _line(name: str, call: Call, plan: Plan, floor_ms: float | None) -> Line:
+def _line(name: str, make: Callable[[], Call], plan: Plan, floor_ms: float | None) -> Line:
     device = torch.device(plan.point.device)
-    times = alternate({name: call}, plan.rounds, device, warm_up=plan.warm_up)[name]
-    with measure(device) as usage:
-        call()
+    gc.collect()  # graphs and their modules refer to each other
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    with measure(device) as usage:  # from the making on: a graph takes its memory when it is recorded
+        times = alternate({name: make()}, plan.rounds, device, warm_up=plan.warm_up)[name]
     peak = usage.peak_mib if device.type == "cuda" else usage.above_mib
     return Line(name, statistics.median(times), max(times) / min(times), peak * (1 << 20) / 1e6, floor_ms)
 
 
-def _floor(upsampler: Upsampler, image: Tensor, features: Tensor, point: Point, rates: Rates) -> float:
-    flops = count_flops(upsampler, image, features, point.size).full
-    tensors = [image, features, *upsampler.parameters()]
-    output = point.channels * math.prod(point.size) * features.element_size()
-    return rates.floor_ms(flops, sum(x.nbytes for x in tensors) + output)
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
+
+
+def _output_bytes(point: Point) -> int:
+    return point.channels * math.prod(point.size) * point.torch_dtype.itemsize
+
+
+def _floor(point: Point, rates: Rates) -> float:
+    upsampler, image, features = make_inputs(point)
+    traffic = sum(x.nbytes for x in (image, features, *upsampler.parameters())) + _output_bytes(point)
+    return rates.floor_ms(count_flops(upsampler, image, features, point.size).full, traffic)
 
 
 def _bars(agreement: list[Agreement], lines: list[Line]) -> tuple[Bar, ...]:

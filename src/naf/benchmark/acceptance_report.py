@@ -11,7 +11,7 @@ from naf.benchmark.report import machine_line, markdown, number
 from naf.benchmark.yardsticks import Rates
 from naf.ops.attention import Backend
 
-Mode = Literal["eager", "compiled", "graph"]
+Mode = Literal["eager", "graph", "torch.compile"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Plan:
         warm_up: calls before the measured ones.
         rounds: measured calls.
         is_small: whether ceilings too are measured at sizes for a test.
-        modes: how the upsampler is called.
+        modes: how the upsampler is called: as it is, by :func:`naf.compile`, by :func:`torch.compile`.
     """
 
     point: Point
@@ -36,7 +36,7 @@ class Plan:
     warm_up: int = 5
     rounds: int = 20
     is_small: bool = False
-    modes: tuple[Mode, ...] = ("eager", "compiled", "graph")
+    modes: tuple[Mode, ...] = ("eager", "graph", "torch.compile")
 
 
 @dataclass(frozen=True)

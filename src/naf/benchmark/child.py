@@ -17,11 +17,13 @@ from dataclasses import asdict, dataclass, field
 from typing import IO, Any, Literal
 
 import torch
+import torch.nn.functional as F
 
 from naf.benchmark.measure import resident_mib
 from naf.benchmark.point import Effort, Point, forward_peak, measure_point
 
 _POLL_SECONDS = 0.02
+_SLACK_MIB = 64.0  # of code that is loaded when it is first called, and the like
 _ENDED = {"memory": "it took more memory than the limit", "time": "it took too long"}
 _CODE = "from naf.benchmark.child import main; main()"
 
@@ -53,8 +55,9 @@ def run_in_child(
         task: "point" (:func:`naf.benchmark.point.measure_point`) or "peak" (:func:`forward_peak`).
         point: what to measure.
         effort: for "point".
-        memory_mib: limit of memory; CPU: resident, above what the process takes before the work, watched where the
-            system tells the memory of other processes; CUDA: of the allocator.
+        memory_mib: limit of memory. CUDA: of the allocator, exact. CPU: resident, above what the process takes before
+            the work; it is watched where the system tells the memory of other processes, with a little slack, so that
+            a process that ends may have taken somewhat more.
         timeout_s: when to give up, s.
     """
     request = {
@@ -83,7 +86,7 @@ def run_in_child(
                 start = resident_mib(child.pid) or 0.0
                 child.stdin.write(json.dumps(request))
                 child.stdin.close()
-                limit = start + memory_mib if is_cpu and memory_mib is not None else None
+                limit = None if memory_mib is None or not is_cpu else start + 1.05 * memory_mib + _SLACK_MIB
                 ended: Reason | None = _watch(child, limit, time.monotonic() + timeout_s)
             else:
                 ended = None
@@ -97,6 +100,7 @@ def main() -> None:
     """The child's side."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever prints goes to standard error
+    _load_libraries()
     print("ready", file=answers, flush=True)
     request = json.load(sys.stdin)
     torch.set_num_threads(request["threads"])
@@ -118,6 +122,13 @@ def main() -> None:
         reason = "memory" if _is_out_of_memory(error) else "error"
         failure = {"failure": f"{type(error).__name__}: {words}", "reason": reason}
         print(json.dumps(failure), file=answers, flush=True)
+
+
+def _load_libraries() -> None:
+    """Their code and buffers shall not count as the work's."""
+    maps = torch.randn(1, 16, 32, 32)
+    F.interpolate(F.conv2d(maps, torch.randn(16, 16, 3, 3)), size=(64, 64), mode="bilinear")
+    torch.bmm(maps[0], maps[0])
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -117,7 +117,7 @@ def plot_max_ratio(found: Sequence[MaxRatio], machine: dict[str, Any], stem: Pat
         ValueError: if matplotlib is missing.
     """
     ordered = sorted(found, key=lambda it: it.ratio or 0)
-    figure = _figure(8, 1.3 + 0.42 * len(ordered))
+    figure = _figure(8, max(2.5, 1.3 + 0.42 * len(ordered)))
     axes = figure.subplots()
     for row, it in enumerate(ordered):
         name, ratio = it.point.upsampler, it.ratio or 0

@@ -21,6 +21,7 @@ from naf.upsamplers.base import Upsampler
 from naf.upsamplers.naf import NAF
 
 _MIB = 1 << 20
+_STEP_OVER_FORWARD = 4  # a training step takes some four times a forward call, for what must be expected to take long
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Effort:
 
     rounds: int = 5
     seconds: float = 2.0
-    longest: float = 20.0
+    longest: float = 5.0
     trains: bool = True
 
 
@@ -132,7 +133,7 @@ def measure_point(point: Point, effort: Effort) -> Iterator[dict[str, Any]]:
         yield {"bare_ms": statistics.median(times["bare"]), "forward_to_bare": statistics.median(ratios)}
     if not effort.trains:
         return
-    if 3 * cost["time_ms"] > 1e3 * effort.longest:
+    if _STEP_OVER_FORWARD * cost["time_ms"] > 1e3 * effort.longest:
         yield {"left_out": f"training: expected to take over {effort.longest:g} s", "left_out_above_s": effort.longest}
         return
     yield {"training": _rounds(training_step(upsampler, image, features, point.size), effort, device, inputs)}

@@ -115,7 +115,7 @@ def _measured(point: Point, before: Result | None, effort: Effort, memory_mib: f
         reason = f"forward: expected to take over {effort.longest:g} s"
         return Result(point, left_out=reason, left_out_above_s=effort.longest)
     # A call is made a few times, and a training step takes several forward calls.
-    answer = run_in_child("point", point, effort, memory_mib=memory_mib, timeout_s=120 + 20 * effort.longest)
+    answer = run_in_child("point", point, effort, memory_mib=memory_mib, timeout_s=300 + 20 * effort.longest)
     return Result.from_dict({"point": point.as_dict(), **answer.values, "failure": answer.failure})
 
 

@@ -57,7 +57,7 @@ def sweep_command(
     ] = 2.0,
     longest: Annotated[
         float, typer.Option(min=0, help="Leave out calls that must be expected to take longer, in seconds.")
-    ] = 20.0,
+    ] = 5.0,
     training: Annotated[bool, typer.Option(help="Also measure forward, backward and SGD step.")] = True,
     plots: Plots = True,
 ) -> None:

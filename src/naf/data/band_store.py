@@ -13,7 +13,7 @@ from torch import Tensor
 
 from naf.data.resume import Record
 
-_BAND_BYTES = 256 << 20
+BAND_BYTES = 256 << 20
 _BAND_ROWS = 256
 _SETTINGS = "settings"
 
@@ -128,7 +128,7 @@ class BandStore(ABC):
     def _remove(self) -> None: ...
 
     def _choose_band_rows(self) -> int:
-        return max(1, min(_BAND_ROWS, _BAND_BYTES // self._row_bytes))
+        return max(1, min(_BAND_ROWS, BAND_BYTES // self._row_bytes))
 
     @property
     def _row_bytes(self) -> int:

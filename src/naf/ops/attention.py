@@ -27,6 +27,7 @@ from naf.ops.neighborhood import Neighborhood
 
 __all__ = ["Backend", "attend_points", "neighborhood_attention", "neighborhood_scores", "point_scores"]
 
+_BACKENDS = get_args(Backend)
 _GATHER_ELEMENTS = 1 << 24  # gathered keys and values a step
 
 
@@ -53,11 +54,10 @@ def neighborhood_attention(
         ValueError: if the shapes do not fit each other, or the backend is unknown or cannot run here.
     """
     _check(q, k, v, neighborhood)
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend is {backend!r}, expected one of {', '.join(map(repr, get_args(Backend)))}")
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend is {backend!r}, expected one of {', '.join(map(repr, _BACKENDS))}")
     with torch.autocast(q.device.type, enabled=False):
-        if not torch.compiler.is_dynamo_compiling():  # a compiler knows no inference tensors
-            q, k, v = savable(q, k, v)
+        q, k, v = savable(q, k, v)
         if backend == "reference":
             return _reference(q, k, v, neighborhood, scale)
         return attend(q, k, v, neighborhood, scale, backend)

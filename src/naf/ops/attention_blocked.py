@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -32,12 +32,11 @@ class BlockedAttention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, scale: float) -> Tensor:
         ctx.save_for_backward(q, k, v)
         ctx.neighborhood, ctx.scale = neighborhood, scale
-        # 0 * NaN is NaN: cells that a pixel does not use must not be in its tile if they are not finite.
-        ctx.may_merge = torch.compiler.is_compiling() or bool(v.isfinite().all())
+        ctx.may_merge = _may_merge(v)
         batch, heads, height, width, _ = q.shape
         out = new_buffer((batch, height, width, v.shape[1], v.shape[-1]), v.dtype, v.device)
         dtype = compute_dtype(q, k, v)
-        if q.device.type == "cpu" and dtype == torch.float32:
+        if q.device.type == "cpu" and dtype == torch.float32 and not torch.compiler.is_compiling():
             rows, cols = plan_tiles(neighborhood, may_merge=ctx.may_merge)
             if rows.queries.shape[1] * cols.queries.shape[1] >= _LEAST_PIXELS:
                 attend_tiles(q, k, v, _columns(q, neighborhood, dtype, ctx.may_merge), scale, out)
@@ -54,36 +53,78 @@ class BlockedAttention(torch.autograd.Function):
     @backward_pass
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v = ctx.saved_tensors
-        need_q, need_k, need_v = ctx.needs_input_grad[:3]
-        heads, is_shared = q.shape[1], v.shape[1] != q.shape[1]
-        dtype = compute_dtype(q, k, v)
-        grad_q = torch.empty_like(q) if need_q else None
-        grad_k = torch.zeros(k.shape, dtype=dtype, device=k.device) if need_k else None
-        grad_v = torch.zeros(v.shape, dtype=dtype, device=v.device) if need_v else None
-        for tile in _tiles(q, ctx.neighborhood, dtype, ctx.may_merge):
-            queries, keys = tile.queries(q).to(dtype), tile.cells(k).to(dtype)
-            weights = tile.weights(queries, keys, ctx.scale)
-            grad = tile.queries(grad_out, pad_with_zeros=True).to(dtype)
-            if grad_v is not None:
-                used = tile.by_head(weights, heads).mean(1).flatten(0, 1) if is_shared else weights
-                tile.accumulate(grad_v, used.mT @ grad)
-            if need_q or need_k:
-                grad_weights = grad @ tile.cells(v).to(dtype).mT
-                if is_shared:
-                    grad_weights = tile.by_head(grad_weights.div_(heads), 1).repeat(1, heads, 1, 1, 1).flatten(0, 2)
-                mean = (grad_weights * weights).sum(-1, keepdim=True)
-                grad_scores = grad_weights.sub_(mean).mul_(weights).mul_(ctx.scale)
-                if grad_q is not None:
-                    tile.write(grad_q, grad_scores @ keys)
-                if grad_k is not None:
-                    tile.accumulate(grad_k, grad_scores.mT @ queries)
-        return (
-            grad_q,
-            None if grad_k is None else grad_k.to(k.dtype),
-            None if grad_v is None else grad_v.to(v.dtype),
-            None,
-            None,
-        )
+        needs = ctx.needs_input_grad[:3]
+        return *_gradients(grad_out, q, k, v, ctx.neighborhood, ctx.scale, needs, ctx.may_merge), None, None
+
+    @staticmethod
+    def gradients(
+        grad_out: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        neighborhood: Neighborhood,
+        scale: float,
+        needs: Sequence[bool],
+    ) -> tuple[Tensor | None, ...]:
+        """Gradients of q, k and v, None where not needed."""
+        return _gradients(grad_out, q, k, v, neighborhood, scale, needs, _may_merge(v))
+
+
+def _gradients(
+    grad_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    neighborhood: Neighborhood,
+    scale: float,
+    needs: Sequence[bool],
+    may_merge: bool,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of q, k and v, None where not needed.
+
+    Args:
+        grad_out: of the result.
+        q: queries, as all others those of the forward pass.
+        k: keys.
+        v: values.
+        neighborhood: which coarse cells each output pixel attends to.
+        scale: factor on q·k.
+        needs: which of the three are wanted.
+        may_merge: whether a tile may hold cells that some of its pixels do not use.
+    """
+    need_q, need_k, need_v = needs
+    heads, is_shared = q.shape[1], v.shape[1] != q.shape[1]
+    dtype = compute_dtype(q, k, v)
+    grad_q = torch.empty_like(q) if need_q else None
+    grad_k = torch.zeros(k.shape, dtype=dtype, device=k.device) if need_k else None
+    grad_v = torch.zeros(v.shape, dtype=dtype, device=v.device) if need_v else None
+    for tile in _tiles(q, neighborhood, dtype, may_merge):
+        queries, keys = tile.queries(q).to(dtype), tile.cells(k).to(dtype)
+        weights = tile.weights(queries, keys, scale)
+        grad = tile.queries(grad_out, pad_with_zeros=True).to(dtype)
+        if grad_v is not None:
+            used = tile.by_head(weights, heads).mean(1).flatten(0, 1) if is_shared else weights
+            tile.accumulate(grad_v, used.mT @ grad)
+        if need_q or need_k:
+            grad_weights = grad @ tile.cells(v).to(dtype).mT
+            if is_shared:
+                grad_weights = tile.by_head(grad_weights.div_(heads), 1).repeat(1, heads, 1, 1, 1).flatten(0, 2)
+            mean = (grad_weights * weights).sum(-1, keepdim=True)
+            grad_scores = grad_weights.sub_(mean).mul_(weights).mul_(scale)
+            if grad_q is not None:
+                tile.write(grad_q, grad_scores @ keys)
+            if grad_k is not None:
+                tile.accumulate(grad_k, grad_scores.mT @ queries)
+    return (
+        grad_q,
+        None if grad_k is None else grad_k.to(k.dtype),
+        None if grad_v is None else grad_v.to(v.dtype),
+    )
+
+
+def _may_merge(v: Tensor) -> bool:
+    """Whether a tile may hold cells that some of its pixels do not use: 0 * NaN is NaN."""
+    return torch.compiler.is_compiling() or bool(v.isfinite().all())
 
 
 def _tiles(q: Tensor, neighborhood: Neighborhood, dtype: torch.dtype, may_merge: bool) -> Iterator[_Tile]:
@@ -91,8 +132,8 @@ def _tiles(q: Tensor, neighborhood: Neighborhood, dtype: torch.dtype, may_merge:
     return itertools.chain.from_iterable(_columns(q, neighborhood, dtype, may_merge))
 
 
-def _columns(q: Tensor, neighborhood: Neighborhood, dtype: torch.dtype, may_merge: bool) -> Iterator[list[_Tile]]:
-    """The same, each column as a list from top to bottom."""
+def _columns(q: Tensor, neighborhood: Neighborhood, dtype: torch.dtype, may_merge: bool) -> Iterator[Iterator[_Tile]]:
+    """The same, each column by itself, from top to bottom."""
     rows, cols = plan_tiles(neighborhood, may_merge=may_merge)
     keys = rows.keys.shape[1] * cols.keys.shape[1]
     scores = q.shape[0] * q.shape[1] * rows.queries.shape[1] * cols.queries.shape[1] * keys
@@ -101,7 +142,8 @@ def _columns(q: Tensor, neighborhood: Neighborhood, dtype: torch.dtype, may_merg
     like = torch.empty((), dtype=dtype, device=q.device)
     for first in range(0, len(cols.keys), step):
         last = min(first + step, len(cols.keys))
-        yield [_Tile(rows, cols, row, first, last, like) for row in range(len(rows.keys))]
+        # One tile at a time: the counts of a tile are as large as its scores.
+        yield (_Tile(rows, cols, row, first, last, like) for row in range(len(rows.keys)))
 
 
 class _Tile:

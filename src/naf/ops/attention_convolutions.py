@@ -8,7 +8,7 @@ products, and pixels are read and written with all their channels at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 import torch
@@ -35,7 +35,7 @@ class Tile(Protocol):
     log_count: Tensor | None
 
 
-def attend_tiles(q: Tensor, k: Tensor, v: Tensor, steps: Iterable[Sequence[Tile]], scale: float, out: Tensor) -> None:
+def attend_tiles(q: Tensor, k: Tensor, v: Tensor, steps: Iterable[Iterable[Tile]], scale: float, out: Tensor) -> None:
     """Attention of every tile, written to `out`. No gradients.
 
     Scores and softmax are float32. So is the product of weights and values, but where queries and values are bfloat16:
@@ -49,10 +49,11 @@ def attend_tiles(q: Tensor, k: Tensor, v: Tensor, steps: Iterable[Sequence[Tile]
         scale: factor on q·k.
         out: (B, Ho, Wo, n or 1, e), contiguous.
     """
-    for group in steps:
-        # A column of tiles shares its buffers: from one tile to the next most rows of cells stay.
-        cells = [_Cells(q, v, group[0]) for _ in range(len(q))]
-        for tile in group:
+    for column in steps:
+        # The tiles of a column share their buffers: from one to the next most rows of cells stay.
+        cells: list[_Cells] = []
+        for tile in column:
+            cells = cells or [_Cells(q, v, tile) for _ in range(len(q))]
             for sample, (held, target) in enumerate(zip(cells, out, strict=True)):
                 held.turn_to(k[sample], v[sample], tile, scale)
                 _attend(q[sample], held, tile, target.flatten(2))

@@ -8,7 +8,6 @@ tiles are not unrolled into it. `torch.export` traces plain operators, so that p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from naf.ops.attention_blocked import BlockedAttention
 from naf.ops.neighborhood import Axis, Neighborhood
+from naf.ops.triton_device import has_triton
 
 Backend = Literal["auto", "reference", "blocked", "triton"]
 
@@ -43,7 +43,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, scale: f
     if torch.compiler.is_dynamo_compiling() and neighborhood.axes is not None:
         rows, cols = neighborhood.axes
         sizes = [[axis.fine, axis.coarse, axis.start, axis.stop] for axis in (rows, cols)]
-        return _attention(q, k, v, *sizes, rows.rule, float(rows.extent), scale, backend)
+        return _attention(q, k, v, *sizes, rows.rule, float(rows.extent), scale, backend)  # type: ignore[no-any-return]
     records = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     function = _function(q, k, v, neighborhood, backend, records)
     return function.apply(q, k, v, neighborhood, scale)  # type: ignore[no-any-return]
@@ -51,9 +51,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, scale: f
 
 def _function(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, backend: str, records: bool) -> Any:
     """The autograd function that serves these operands; `records` says whether a backward pass will follow."""
-    if backend == "blocked" or (backend == "auto" and (q.device.type != "cuda" or not _has_triton())):
+    if backend == "blocked" or (backend == "auto" and not has_triton(q.device)):
         return BlockedAttention
-    if not _has_triton():
+    if find_spec("triton") is None:
         raise ValueError("backend is 'triton', expected 'auto' or 'blocked': the package triton is not installed")
     from naf.ops import attention_triton  # only now: slow to import, and needed on few machines
 
@@ -66,11 +66,6 @@ def _function(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, backe
         return BlockedAttention  # the kernels add up gradients in any order
     serves = attention_triton.serves(q, k, v, neighborhood)
     return attention_triton.TritonAttention if serves else BlockedAttention
-
-
-@lru_cache(maxsize=1)
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
 
 
 def _rebuild(rows: Sequence[int], cols: Sequence[int], rule: str, extent: float) -> Neighborhood:
@@ -143,14 +138,12 @@ def _attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     neighborhood = _rebuild(rows, cols, rule, extent)
     function = _function(q, k, v, neighborhood, backend, True)
-    with torch.autocast(q.device.type, enabled=False), torch.enable_grad():
-        leaves = [x.detach().requires_grad_(needed) for x, needed in zip((q, k, v), needs, strict=True)]
-        out = function.apply(*leaves, neighborhood, scale)
-        found = iter(torch.autograd.grad(out, [leaf for leaf in leaves if leaf.requires_grad], grad_out))
+    with torch.no_grad(), torch.autocast(q.device.type, enabled=False):
+        found = function.gradients(grad_out, q, k, v, neighborhood, scale, needs)
     grads = _empty_gradients(q, k, v, needs)
-    for grad, needed in zip(grads, needs, strict=True):
-        if needed:
-            grad.copy_(next(found))
+    for grad, made in zip(grads, found, strict=True):
+        if made is not None:
+            grad.copy_(made)
     return grads
 
 

@@ -5,6 +5,9 @@ holds more cells than one block, the cells are walked over again instead, and no
 ln 2. Names: y, x are a pixel's place in the output, `slot` counts the cells of a tile, `at` is an offset in memory.
 """
 
+# ruff: noqa: ANN001, ANN201, ANN202
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 from __future__ import annotations
 
 import triton
@@ -13,7 +16,7 @@ import triton.language as tl
 
 @triton.jit
 def _pixels(pid, row_bounds, col_bounds, row_tiles, col_tiles, chunks, width, block_m: tl.constexpr):
-    """The program's image and tile, the tile's first pixel, the program's pixels from there, and which of them exist."""
+    """The program's image and tile, the tile's first pixel, the program's pixels from there, and which exist."""
     chunk, pid = pid % chunks, pid // chunks
     col, pid = pid % col_tiles, pid // col_tiles
     row, image = pid % row_tiles, (pid // row_tiles).to(tl.int64)
@@ -26,23 +29,9 @@ def _pixels(pid, row_bounds, col_bounds, row_tiles, col_tiles, chunks, width, bl
 
 @triton.jit
 def _cells(
-    first,
-    row,
-    col,
-    down,
-    right,
-    row_keys,
-    row_count,
-    col_keys,
-    col_count,
-    height,
-    width,
-    row_slots,
-    col_slots,
-    has_row_count: tl.constexpr,
-    has_col_count: tl.constexpr,
-    block_n: tl.constexpr,
-):
+    first, row, col, down, right, row_keys, row_count, col_keys, col_count, height, width, row_slots, col_slots,
+    has_row_count: tl.constexpr, has_col_count: tl.constexpr, block_n: tl.constexpr,
+):  # fmt: skip
     """A block of the tile's cells: coarse rows and columns, which there are, and ln2 of how often each pixel uses each.
 
     The last is minus infinity where a pixel does not use a cell.
@@ -65,20 +54,9 @@ def _cells(
 
 @triton.jit
 def _scores(
-    q,
-    k,
-    q_at,
-    k_at,
-    inside,
-    valid,
-    bias,
-    q_stride,
-    k_stride,
-    scale,
-    dim: tl.constexpr,
-    block_d: tl.constexpr,
+    q, k, q_at, k_at, inside, valid, bias, q_stride, k_stride, scale, dim: tl.constexpr, block_d: tl.constexpr,
     operand: tl.constexpr,
-):
+):  # fmt: skip
     """Scaled scores with their bias, (pixels, cells)."""
     scores = tl.zeros(bias.shape, tl.float32)
     for first in tl.static_range(0, dim, block_d):
@@ -94,19 +72,9 @@ def _scores(
 
 @triton.jit
 def _weighted(
-    out,
-    weights,
-    v,
-    v_at,
-    channel,
-    valid,
-    bias,
-    all_finite,
-    v_stride,
-    channels,
-    is_masked: tl.constexpr,
+    out, weights, v, v_at, channel, valid, bias, all_finite, v_stride, channels, is_masked: tl.constexpr,
     operand: tl.constexpr,
-):
+):  # fmt: skip
     """Weighted sum of one tile of channels, added to `out`."""
     known = valid[:, None] & (channel < channels)[None, :]
     values = tl.load(v + v_at[:, None] + channel[None, :] * v_stride, mask=known, other=0.0).to(operand)
@@ -128,55 +96,13 @@ def _weighted(
 
 @triton.jit
 def attend(
-    q,
-    k,
-    v,
-    out,
-    all_finite,
-    row_bounds,
-    row_keys,
-    row_count,
-    col_bounds,
-    col_keys,
-    col_count,
-    row_tiles,
-    col_tiles,
-    chunks,
-    height,
-    width,
-    row_slots,
-    col_slots,
-    heads,
-    out_rows,
-    out_cols,
-    scale,
-    q_b,
-    q_n,
-    q_y,
-    q_x,
-    q_d,
-    k_b,
-    k_n,
-    k_y,
-    k_x,
-    k_d,
-    v_b,
-    v_n,
-    v_y,
-    v_x,
-    v_d,
-    dim: tl.constexpr,
-    channels: tl.constexpr,
-    is_shared: tl.constexpr,
-    has_row_count: tl.constexpr,
-    has_col_count: tl.constexpr,
-    blocks: tl.constexpr,
-    block_m: tl.constexpr,
-    block_n: tl.constexpr,
-    block_d: tl.constexpr,
-    block_e: tl.constexpr,
+    q, k, v, out, all_finite, row_bounds, row_keys, row_count, col_bounds, col_keys, col_count, row_tiles,
+    col_tiles, chunks, height, width, row_slots, col_slots, out_rows, out_cols, scale, q_b, q_n, q_y, q_x, q_d, k_b,
+    k_n, k_y, k_x, k_d, v_b, v_n, v_y, v_x, v_d, heads: tl.constexpr, dim: tl.constexpr, channels: tl.constexpr,
+    is_shared: tl.constexpr, has_row_count: tl.constexpr, has_col_count: tl.constexpr, blocks: tl.constexpr,
+    block_m: tl.constexpr, block_n: tl.constexpr, block_d: tl.constexpr, block_e: tl.constexpr,
     operand: tl.constexpr,
-):
+):  # fmt: skip
     """Forward pass; `out` is (B, Ho, Wo, n, e), contiguous. Values that the heads share need blocks = 1."""
     value_heads = 1 if is_shared else heads
     pid = tl.program_id(0)
@@ -258,20 +184,9 @@ def attend(
 
 @triton.jit
 def _weight_gradients(
-    grad_out,
-    v,
-    grad_at,
-    v_at,
-    inside,
-    valid,
-    bias,
-    grad_stride,
-    v_stride,
-    share,
-    channels,
-    block_e: tl.constexpr,
+    grad_out, v, grad_at, v_at, inside, valid, bias, grad_stride, v_stride, share, channels, block_e: tl.constexpr,
     operand: tl.constexpr,
-):
+):  # fmt: skip
     """Gradient of the weights, (pixels, cells), 0 where a pixel does not use a cell: its value may not be finite."""
     grad = tl.zeros(bias.shape, tl.float32)
     for first in range(0, channels, block_e):
@@ -282,76 +197,23 @@ def _weight_gradients(
             mask=inside[:, None] & known[None, :],
             other=0.0,
         )
-        values = tl.load(v + v_at[None, :] + channel[:, None] * v_stride, mask=valid[None, :] & known[:, None], other=0.0)
+        values = tl.load(
+            v + v_at[None, :] + channel[:, None] * v_stride, mask=valid[None, :] & known[:, None], other=0.0
+        )
         grad = tl.dot(outer.to(operand), values.to(operand), grad, input_precision="ieee")
     return tl.where((bias > float("-inf")) & inside[:, None], grad * share, 0.0)
 
 
 @triton.jit
 def attend_backward(
-    q,
-    k,
-    v,
-    grad_out,
-    grad_q,
-    grad_k,
-    grad_v,
-    row_bounds,
-    row_keys,
-    row_count,
-    col_bounds,
-    col_keys,
-    col_count,
-    row_tiles,
-    col_tiles,
-    chunks,
-    height,
-    width,
-    row_slots,
-    col_slots,
-    heads,
-    out_rows,
-    out_cols,
-    scale,
-    q_b,
-    q_n,
-    q_y,
-    q_x,
-    q_d,
-    k_b,
-    k_n,
-    k_y,
-    k_x,
-    k_d,
-    v_b,
-    v_n,
-    v_y,
-    v_x,
-    v_d,
-    g_b,
-    g_n,
-    g_y,
-    g_x,
-    g_e,
-    in_rows,
-    in_cols,
-    slope,
-    share,
-    dim: tl.constexpr,
-    channels: tl.constexpr,
-    is_shared: tl.constexpr,
-    has_row_count: tl.constexpr,
-    has_col_count: tl.constexpr,
-    blocks: tl.constexpr,
-    block_m: tl.constexpr,
-    block_n: tl.constexpr,
-    block_d: tl.constexpr,
-    block_e: tl.constexpr,
-    operand: tl.constexpr,
-    needs_q: tl.constexpr,
-    needs_k: tl.constexpr,
-    needs_v: tl.constexpr,
-):
+    q, k, v, grad_out, grad_q, grad_k, grad_v, row_bounds, row_keys, row_count, col_bounds, col_keys, col_count,
+    row_tiles, col_tiles, chunks, height, width, row_slots, col_slots, out_rows, out_cols, scale, q_b, q_n, q_y,
+    q_x, q_d, k_b, k_n, k_y, k_x, k_d, v_b, v_n, v_y, v_x, v_d, g_b, g_n, g_y, g_x, g_e, in_rows, in_cols, slope,
+    share, heads: tl.constexpr, dim: tl.constexpr, channels: tl.constexpr, is_shared: tl.constexpr,
+    has_row_count: tl.constexpr, has_col_count: tl.constexpr, blocks: tl.constexpr, block_m: tl.constexpr,
+    block_n: tl.constexpr, block_d: tl.constexpr, block_e: tl.constexpr, operand: tl.constexpr,
+    needs_q: tl.constexpr, needs_k: tl.constexpr, needs_v: tl.constexpr,
+):  # fmt: skip
     """Gradients, from weights made anew: a pixel's own are written, those of cells added up in float32.
 
     grad_q is (B, Ho, Wo, n, d), float32 zeros where blocks > 1; grad_k (B, h, w, n, d) and grad_v (B, h, w, n, e) are
@@ -435,9 +297,7 @@ def attend_backward(
                 channel = first + tl.arange(0, block_d)
                 known = (channel < dim)[None, :]
                 if needs_q:
-                    keys = tl.load(
-                        k + here_k[:, None] + channel[None, :] * k_d, mask=valid[:, None] & known, other=0.0
-                    )
+                    keys = tl.load(k + here_k[:, None] + channel[None, :] * k_d, mask=valid[:, None] & known, other=0.0)
                     sums = tl.dot(slopes, keys.to(operand), input_precision="ieee")
                     at = grad_q + ((down * out_cols + right) * heads * dim)[:, None] + channel[None, :]
                     if blocks == 1:

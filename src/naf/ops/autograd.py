@@ -27,6 +27,7 @@ def backward_pass(function: Backward) -> Backward:
 
 def savable(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors as a backward pass can save them: copies of those that an `inference_mode` block made."""
-    if not torch.is_grad_enabled():
+    # A compiler knows no inference tensors.
+    if not torch.is_grad_enabled() or torch.compiler.is_dynamo_compiling():
         return tensors
     return tuple(x.clone() if x.is_inference() else x for x in tensors)

@@ -16,6 +16,8 @@ from naf.ops.tables import cached_table
 
 Rule = Literal["official", "cell"]
 
+_RULES = get_args(Rule)
+
 
 class Axis(NamedTuple):
     """How the table of one axis is made; a table is made when it is first read.
@@ -87,7 +89,8 @@ class Neighborhood:
         """The same neighborhoods for output rows start … stop - 1 only."""
         rows = self._rows
         if isinstance(rows, Axis):
-            return Neighborhood(self.grid, rows._replace(start=rows.start + start, stop=rows.start + stop), self._cols)
+            band = Axis(rows.fine, rows.coarse, rows.rule, rows.extent, rows.start + start, rows.start + stop)
+            return Neighborhood(self.grid, band, self._cols)
         return Neighborhood(self.grid, rows[start:stop], self._cols)
 
 
@@ -187,8 +190,8 @@ def axis_table(fine: int, coarse: int, kernel_size: int, rule: Rule = "official"
 
 
 def _check_axis(fine: int, coarse: int, kernel_size: int, rule: str) -> None:
-    if rule not in get_args(Rule):
-        raise ValueError(f"neighborhood is {rule!r}, expected one of {', '.join(map(repr, get_args(Rule)))}")
+    if rule not in _RULES:
+        raise ValueError(f"neighborhood is {rule!r}, expected one of {', '.join(map(repr, _RULES))}")
     if not 1 <= coarse <= fine or kernel_size < 1:
         raise ValueError(
             f"a neighborhood needs 1 <= coarse positions <= output positions and a kernel >= 1, "

@@ -8,11 +8,13 @@ scale and a shift a channel, are all that is kept. No gradients.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from naf.ops.buffers import new_buffer
 from naf.ops.norm_act import Moments, NormActConv
 
 _BAND_BYTES = 2 << 20  # a band for each thread
@@ -37,18 +39,23 @@ class RowWindow:
         self._held: list[Tensor] = []
         self._first = self.stop = first
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        """Rows start … stop - 1, (…, stop - start, W, C): a view where they lie in one band."""
+    def parts(self, start: int, stop: int) -> list[Tensor]:
+        """Rows start … stop - 1 as views of the bands that hold them."""
         while self.stop < stop:
             self._held.append(next(self._bands))
             self.stop += self._held[-1].shape[-3]
-        parts, top = [], self._first
+        found, top = [], self._first
         for band in self._held:
             bottom = top + band.shape[-3]
             if top < stop and bottom > start:
-                parts.append(band[..., max(start - top, 0) : stop - top, :, :])
+                found.append(band[..., max(start - top, 0) : stop - top, :, :])
             top = bottom
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-3)
+        return found
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Rows start … stop - 1, (…, stop - start, W, C): a view where they lie in one band."""
+        found = self.parts(start, stop)
+        return found[0] if len(found) == 1 else torch.cat(found, dim=-3)
 
     def drop(self, before: int) -> None:
         """Forget the bands that end at or above a row."""
@@ -84,12 +91,13 @@ def stack_bands(
     # Each convolution needs `reach` rows more than the one above it.
     starts = [max(first - reach * layer, 0) for layer in range(len(affines) + 1, -1, -1)]
     channels_last = image.movedim(0, -1)
-    source = (channels_last[top : top + rows].to(conv_weight.dtype) for top in range(starts[0], height, rows))
-    weights = [(conv_weight, conv_bias), *((step.conv_weight, step.conv_bias) for step in steps[: len(affines)])]
-    for layer, (weight, bias) in enumerate(weights):
-        if layer:
-            source = _activated(source, affines[layer - 1])
-        source = _convolved(RowWindow(source, starts[layer]), starts[layer + 1], height, rows, weight, bias)
+    source: Iterator[Tensor] = (channels_last[top : top + rows] for top in range(starts[0], height, rows))
+    layers = [
+        (conv_weight, conv_bias, None),
+        *((step.conv_weight, step.conv_bias, x) for step, x in zip(steps, affines, strict=False)),
+    ]
+    for (weight, bias, affine), (begin, end) in zip(layers, pairwise(starts), strict=True):
+        source = _convolved(RowWindow(source, begin), affine, height, end, rows, weight, bias)
     return source
 
 
@@ -101,17 +109,26 @@ def next_affine(bands: Iterator[Tensor], step: NormActConv, *, groups: int, eps:
     return moments.affine(step.norm_weight, step.norm_bias, groups, eps)
 
 
-def pooled_rows(source: RowWindow, size: tuple[int, int], goal: tuple[int, int], start: int, stop: int) -> Tensor:
-    """Rows start … stop - 1 of a map of `size` averaged to `goal` (adaptive pooling), (…, stop - start, goal[1], C)."""
+def pooled_parts(
+    source: RowWindow, size: tuple[int, int], goal: tuple[int, int], start: int, stop: int
+) -> list[Tensor]:
+    """Rows start … stop - 1 of a map of `size` averaged to `goal` (adaptive pooling).
+
+    Returns:
+        Consecutive bands (…, rows, goal[1], C): one, or views of those of the map where that is right already.
+    """
     if size[0] == goal[0]:
-        x = source.rows(start, stop)
+        parts = source.parts(start, stop)
     else:
         spans = [adaptive_span(row, size[0], goal[0]) for row in range(start, stop)]
-        x = torch.stack([source.rows(*span).mean(-3) for span in spans], dim=-3)
-    if size[1] == goal[1]:
-        return x
-    rows = x.flatten(0, -3).transpose(1, 2)  # (rows, C, W)
-    return F.adaptive_avg_pool1d(rows, goal[1]).transpose(1, 2).unflatten(0, x.shape[:-2])
+        parts = [torch.stack([source.rows(*span).mean(-3) for span in spans], dim=-3)]
+    return parts if size[1] == goal[1] else [_pooled_columns(part, goal[1]) for part in parts]
+
+
+def _pooled_columns(x: Tensor, width: int) -> Tensor:
+    tokens = x.flatten(0, -3).transpose(1, 2)  # (rows, C, W)
+    pooled: Tensor = F.adaptive_avg_pool1d(tokens, width).transpose(1, 2).unflatten(0, x.shape[:-2])
+    return pooled
 
 
 def adaptive_span(index: int, size: int, goal: int) -> tuple[int, int]:
@@ -119,33 +136,38 @@ def adaptive_span(index: int, size: int, goal: int) -> tuple[int, int]:
     return index * size // goal, -(-(index + 1) * size // goal)
 
 
-def _activated(bands: Iterator[Tensor], affine: Affine) -> Iterator[Tensor]:
-    scale, shift = affine
-    for band in bands:
-        yield F.silu(torch.addcmul(shift, band, scale, out=band), inplace=True)
+def _convolved(
+    source: RowWindow, affine: Affine | None, height: int, first: int, rows: int, weight: Tensor, bias: Tensor
+) -> Iterator[Tensor]:
+    """Norm (as its affine map), SiLU and convolution of a map of `height` rows, in bands from row `first` on.
 
-
-def _convolved(source: RowWindow, first: int, height: int, rows: int, weight: Tensor, bias: Tensor) -> Iterator[Tensor]:
+    Without an affine map the convolution alone.
+    """
     weight = weight.contiguous(memory_format=torch.channels_last)
     reach = weight.shape[-1] // 2
+    scratch = weight.new_empty(0)
     for start in range(first, height, rows):
         stop = min(start + rows, height)
-        band = source.rows(max(start - reach, 0), min(stop + reach, height))
+        top, bottom = max(start - reach, 0), min(stop + reach, height)
+        parts = source.parts(top, bottom)
+        width, channels = parts[0].shape[1:]
+        if not len(scratch):
+            shape = min(rows, height) + 2 * reach, width + 2 * reach, channels
+            scratch = new_buffer(shape, weight.dtype, weight.device)
+        band = scratch[: stop - start + 2 * reach]
+        inner = band[top - start + reach : bottom - start + reach, reach : reach + width]
+        for part, place in zip(parts, inner.split([len(part) for part in parts]), strict=True):
+            if affine is None:
+                place.copy_(part)
+            else:
+                torch.addcmul(affine[1], part, affine[0], out=place)
+        if affine is not None:
+            F.silu(inner, inplace=True)
         if reach:
-            band = _reflect(band, top=start == 0, bottom=stop == height)
-        yield F.conv2d(band.permute(2, 0, 1)[None], weight, bias)[0].permute(1, 2, 0)
+            if top == start:
+                band[0] = band[2]
+            if bottom == stop:
+                band[-1] = band[-3]
+            band[:, 0], band[:, -1] = band[:, 2], band[:, -3]
+        yield F.conv2d(band[None].permute(0, 3, 1, 2), weight, bias)[0].permute(1, 2, 0)
         source.drop(stop - reach)
-
-
-def _reflect(band: Tensor, *, top: bool, bottom: bool) -> Tensor:
-    """(rows, W, C) with one reflected column on each side, and a reflected row where the map ends."""
-    rows, width, channels = band.shape
-    padded = band.new_empty(rows + top + bottom, width + 2, channels)
-    padded[top : top + rows, 1:-1] = band
-    if top:
-        padded[0] = padded[2]
-    if bottom:
-        padded[-1] = padded[-3]
-    padded[:, 0] = padded[:, 2]
-    padded[:, -1] = padded[:, -3]
-    return padded

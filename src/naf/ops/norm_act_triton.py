@@ -21,7 +21,7 @@ from torch import Tensor
 from naf.ops import norm_act_triton_kernels as kernels
 from naf.ops.autograd import backward_pass
 from naf.ops.norm_act import NormActConv
-from naf.ops.triton_device import processors, product_dtype
+from naf.ops.triton_device import LAUNCH, processors, product_dtype
 
 _ELEMENTS = 1 << 13  # of a program's tile: 32 a thread
 _WARPS = 8
@@ -107,7 +107,7 @@ def _moments(x: Tensor, groups: int) -> Tensor:
     tile, pixels = _tile(channels), height * width
     tiles = triton.cdiv(pixels, tile)
     out = x.new_empty(batch, 2, groups, tiles, dtype=torch.float32)
-    kernels.moments[tiles, batch](x, out, pixels, tiles, tile, *_blocks(channels, groups), num_warps=_WARPS)
+    kernels.moments[tiles, batch](x, out, pixels, tiles, tile, *_blocks(channels, groups), num_warps=_WARPS, **LAUNCH)
     return out
 
 
@@ -131,7 +131,7 @@ def _norm_act(x: Tensor, stats: Tensor, step: NormActConv) -> Tensor:
     grid = triton.cdiv(size[0] * size[1], tile), batch
     norm = step.norm_weight, step.norm_bias
     blocks = _blocks(channels, stats.shape[2])
-    kernels.norm_act[grid](x, stats, *norm, out, height, width, padding, tile, *blocks[:3], num_warps=_WARPS)
+    kernels.norm_act[grid](x, stats, *norm, out, height, width, padding, tile, *blocks[:3], num_warps=_WARPS, **LAUNCH)
     return out
 
 
@@ -151,6 +151,7 @@ def _norm_act_linear(
         *blocks,
         product_dtype(x),
         num_warps=_WARPS,
+        **LAUNCH,
     )
     return out, moments
 
@@ -165,18 +166,22 @@ def _norm_act_backward(grad: Tensor, x: Tensor, stats: Tensor, step: NormActConv
     common = grad.contiguous(memory_format=torch.channels_last), x, stats, step.norm_weight, step.norm_bias
     blocks = _blocks(channels, groups)[:3]
     sums = x.new_empty(batch, tiles, 2, channels, dtype=torch.float32)
-    kernels.gradient_sums[tiles, batch](*common, sums, tiles, height, width, padding, tile, *blocks, num_warps=_WARPS)
+    kernels.gradient_sums[tiles, batch](
+        *common, sums, tiles, height, width, padding, tile, *blocks, num_warps=_WARPS, **LAUNCH
+    )
     sums = sums.sum(1)  # (B, 2, C): of dz and of dz·x̂ for each channel, dz before SiLU
     means = (sums * step.norm_weight.float()).unflatten(2, (groups, -1)).sum(3) / (height * width * channels // groups)
     out = torch.empty_like(x)
-    kernels.gradient[tiles, batch](*common, means, out, height, width, padding, tile, *blocks, num_warps=_WARPS)
+    kernels.gradient[tiles, batch](
+        *common, means, out, height, width, padding, tile, *blocks, num_warps=_WARPS, **LAUNCH
+    )
     grad_bias, grad_weight = sums.sum(0)
     return out, grad_weight.to(step.norm_weight.dtype), grad_bias.to(step.norm_bias.dtype)
 
 
 def _tile(channels: int) -> int:
     """Pixels of a program."""
-    return max(16, _ELEMENTS // triton.next_power_of_2(channels))
+    return max(16, _ELEMENTS // int(triton.next_power_of_2(channels)))
 
 
 def _blocks(channels: int, groups: int) -> tuple[int, int, int, int]:

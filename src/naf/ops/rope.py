@@ -61,7 +61,7 @@ def rotate(x: Tensor, row_angles: Tensor, col_angles: Tensor, *, heads: int) -> 
     cos, sin = angles.cos()[:, :, None], angles.sin()[:, :, None]
     pairs = x.unflatten(-1, (heads, 2, 2 * quarter))  # (B, H, W, heads, 2, D/2)
     first, second = pairs.unbind(-2)
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-2).flatten(-3)
     out = torch.empty(pairs.shape, dtype=torch.promote_types(x.dtype, cos.dtype), device=x.device)
     torch.mul(first, cos, out=out[..., 0, :]).addcmul_(second, sin, value=-1)

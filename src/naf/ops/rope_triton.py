@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from naf.ops import rope_triton_kernels as kernels
+from naf.ops.triton_device import LAUNCH
 
 _PIXELS = 32  # of a program's row of cells
 _ROWS = 8  # of a program's tile where no keys are pooled
@@ -68,6 +69,8 @@ class _RotateAndPool(torch.autograd.Function):
         kernels.rotate[programs](
             *(*_pair(maps), periods, queries, keys, height, width, *cell),
             *(*_channels(widths, heads, len(periods)), cells, span),
+            num_warps=_warps(periods),
+            **LAUNCH,
         )
         return queries if keys is None else (queries, keys)
 
@@ -84,6 +87,8 @@ class _RotateAndPool(torch.autograd.Function):
                 *(grad_queries.contiguous(), None if grad_keys is None else grad_keys.contiguous(), periods),
                 *(*_pair(grads), height, width, *cell, *_channels(ctx.widths, ctx.heads, len(periods))),
                 *(_ROWS, _PIXELS),
+                num_warps=_warps(periods),
+                **LAUNCH,
             )
         return None, None, None, *grads
 
@@ -95,3 +100,8 @@ def _pair(maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
 def _channels(widths: list[int], heads: int, quarter: int) -> tuple[int, int, int, int, int]:
     """Channels of the first map and of all, heads, a quarter of a head, and the power of two that holds its half."""
     return widths[0], sum(widths), heads, quarter, triton.next_power_of_2(2 * quarter)
+
+
+def _warps(periods: Tensor) -> int:
+    """Warps that hold a block of pixels without spilling."""
+    return 4 if len(periods) <= 16 else 8

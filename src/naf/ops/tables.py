@@ -37,7 +37,7 @@ def cached_table(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
         @wraps(make)
         def look_up(*args: P.args, **kwargs: P.kwargs) -> T:
-            return make_plain(*args, **kwargs)
+            return make_plain(*args, **kwargs)  # type: ignore[arg-type]
 
         marked: Any = look_up
         marked.cache_clear = make_plain.cache_clear

@@ -9,17 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LAUNCH = {"enable_fp_fusion": True}
+"""Arguments of every launch: a*b + c in one step, as the reference on a GPU does; Triton asks that this be said."""
+
 
 def uses_triton(*tensors: Tensor) -> bool:
-    """Whether Triton kernels take these tensors: on CUDA, eagerly, in float32 or half precision.
+    """Whether Triton kernels take these tensors: on CUDA (Ampere or newer), eagerly, in float32 or half precision.
 
     A compiler fuses plain layers by itself, and float64 is for checks.
     """
-    return (
-        all(x.device.type == "cuda" and x.dtype in (torch.float32, torch.bfloat16, torch.float16) for x in tensors)
-        and not torch.compiler.is_compiling()
-        and _has_triton()
-    )
+    if torch.compiler.is_compiling():
+        return False
+    return all(has_triton(x.device) and x.dtype in (torch.float32, torch.bfloat16, torch.float16) for x in tensors)
+
+
+@cache
+def has_triton(device: torch.device) -> bool:
+    """Whether the kernels run on a device: CUDA, Ampere or newer, with Triton installed."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def product_dtype(x: Tensor) -> Any:
@@ -36,8 +45,3 @@ def product_dtype(x: Tensor) -> Any:
 def processors(x: Tensor) -> int:
     """How many programs run at once where x lies, at the least."""
     return torch.cuda.get_device_properties(x.device).multi_processor_count if x.device.type == "cuda" else 1
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None

@@ -343,7 +343,7 @@ class Upsampler(nn.Module, ABC):
             TypeError, ValueError: as :meth:`forward`.
         """
         size, grid = pair_of_sizes("output_size", output_size), pair_of_sizes("grid", grid)
-        self._check_image(image, size, grid)
+        self._check_sizes(image, size, grid)
         guidance = self._encode(image, size, grid)
         guidance.channels, guidance.hint = self.feature_channels, self._channel_hint()
         guidance.device = image.device if image is not None and self.uses_image else None
@@ -377,7 +377,7 @@ class Upsampler(nn.Module, ABC):
             guidance._check_features(features)
         return _reported(guidance._iter_rows(features, rows, start), output_size[0], on_progress)
 
-    def _check_image(self, image: Tensor | None, size: tuple[int, int], grid: tuple[int, int]) -> None:
+    def _check_sizes(self, image: Tensor | None, size: tuple[int, int], grid: tuple[int, int]) -> None:
         if image is None and self.uses_image:
             raise TypeError(f"image is None, expected a tensor: {type(self).__name__} is guided by the image")
         if image is not None:

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 def parameter_dtype(module: nn.Module) -> torch.dtype:
     """The dtype of the first parameter, float32 where there is none."""
-    return next((p.dtype for p in module.parameters()), torch.float32)
+    for parameter in module.parameters():  # as a loop, which every compiler takes
+        return parameter.dtype
+    return torch.float32
 
 
 def working_dtype(module: nn.Module, device: torch.device) -> torch.dtype:

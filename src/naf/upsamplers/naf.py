@@ -34,11 +34,20 @@ class NeighborhoodGuidance(Guidance):
         queries: (B, n, Ho, Wo, d), after RoPE.
         keys: (B, n, h, w, d).
         neighborhood: which coarse cells each output pixel attends to.
+        order: encoder channel at each position of all heads' queries and keys, (n * d,); None where it is the same.
     """
 
-    def __init__(self, queries: Tensor, keys: Tensor, neighborhood: Neighborhood, backend: Backend) -> None:
+    def __init__(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        neighborhood: Neighborhood,
+        backend: Backend,
+        order: Tensor | None = None,
+    ) -> None:
         super().__init__(queries.shape[0], neighborhood.grid, neighborhood.output_size)
         self.queries, self.keys, self.neighborhood, self.backend = queries, keys, neighborhood, backend
+        self.order = order
         self.heads = queries.shape[1]
         self.scale = 1 / math.sqrt(queries.shape[-1])
 
@@ -129,7 +138,7 @@ class NAF(Upsampler):
         img_layers: blocks a branch, at least 1; the paper's L.
         neighborhood: "official" or "cell": the rule for ratios that are no integers, see
             :func:`naf.ops.axis_table`.
-        backend: "auto", "blocked" or "reference": see :mod:`naf.ops.attention`.
+        backend: "auto", "triton", "blocked" or "reference": see :mod:`naf.ops.attention`.
 
     Raises:
         ValueError: for values outside the above.
@@ -218,13 +227,15 @@ class NAF(Upsampler):
         memory_budget: int,
         on_progress: Callable[[float], object],
     ) -> Iterator[tuple[slice, Tensor]]:
-        # A missing image is refused there; MPS knows no float64, which the statistics need.
-        is_whole = image is None or image.device.type == "mps"
-        if is_whole or len(image) * self.memory((image.shape[2], image.shape[3]), output_size) <= memory_budget:
+        if (
+            image is None  # refused there
+            or image.device.type == "mps"  # knows no float64, which the statistics need
+            or len(image) * self.memory((image.shape[2], image.shape[3]), output_size) <= memory_budget
+        ):
             return super()._stream(image, features, output_size, rows, start, state, memory_budget, on_progress)
         _check_heads(features, self.heads_attn, self.dim)
         grid = features.shape[2], features.shape[3]
-        self._check_image(image, output_size, grid)
+        self._check_sizes(image, output_size, grid)
         seen = self._as_seen(image, output_size, grid)
         return NAFStream(self, seen, features, output_size, state, on_progress).bands(rows, start)
 
@@ -245,19 +256,19 @@ class NAF(Upsampler):
 
     def _encode(self, image: Tensor, output_size: tuple[int, int], grid: tuple[int, int]) -> NeighborhoodGuidance:
         image = self._as_seen(image, output_size, grid)
-        encoder, rescale = self.image_encoder, self._rescale()
+        encoder, rescale, order = self.image_encoder, self._rescale(), None
         if uses_triton(image, next(encoder.parameters())):
             maps = encoder.maps(image) if self.use_encoder else [image]
             queries, keys = encoder.rotate_and_pool(maps, output_size, grid, rescale)
         else:
             if self.use_encoder:
-                queries = encoder(image, output_size, rescale)
+                queries, order = encoder(image, output_size, rescale), encoder.order(image)
             else:
                 queries = encoder.rotate(pool(image, output_size).permute(0, 2, 3, 1), rescale)
             keys = pool(queries.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
         neighborhood = make_neighborhood(grid, output_size, self.kernel_size, self.neighborhood)
         split = [x.unflatten(-1, (self.heads_attn, -1)).permute(0, 3, 1, 2, 4) for x in (queries, keys)]
-        return NeighborhoodGuidance(split[0], split[1], neighborhood, self.backend)
+        return NeighborhoodGuidance(split[0], split[1], neighborhood, self.backend, order)
 
     def _rescale(self) -> float | Tensor:
         """Factor on RoPE's coordinates: random in training."""

@@ -124,7 +124,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.dim, self.heads_rope = dim, heads_rope
         # Scores do not depend on the order of channels within an attention head.
-        self.may_join_pairs = heads_rope % 2 == 0 and heads_rope % heads_attn == 0
+        self._may_join_pairs = heads_rope % 2 == 0 and heads_rope % heads_attn == 0
         self.encoder = Branch(dim // 2, 1, layers)
         self.sem_encoder = Branch(dim // 2, 3, layers)
         self.rope = Rope(dim // heads_rope, rope_base)
@@ -138,8 +138,8 @@ class ImageEncoder(nn.Module):
             rescale: factor on RoPE's coordinates.
 
         Returns:
-            The queries. On the CPU without autograd the two channels of a RoPE pair may follow each other, where that
-            keeps each attention head's channels together; bfloat16 stays bfloat16 there where the CPU has it.
+            The queries, channels in the order of :meth:`order`. On the CPU without autograd bfloat16 stays bfloat16,
+            where the CPU has it.
         """
         branches = (self.encoder, self.sem_encoder)
         if needs_plain_layers(self, image):
@@ -150,7 +150,7 @@ class ImageEncoder(nn.Module):
         rows, cols = self._angles(output_size, dtype, rescale)
         queries = new_buffer((len(image), *output_size, self.dim), dtype, image.device)
         heads = self.heads_rope // 2
-        order = adjacent_pairs(self.dim // self.heads_rope, heads) if self.may_join_pairs else None
+        order = adjacent_pairs(self.dim // self.heads_rope, heads) if self._may_join_pairs else None
         for branch, half in zip(branches, queries.chunk(2, dim=-1), strict=True):
             for sample, out in zip(image, half, strict=True):
                 for start, band in branch.bands(sample, output_size, dtype, order):
@@ -165,6 +165,16 @@ class ImageEncoder(nn.Module):
                 band = queries[:, start : start + step]
                 band.copy_(rotate(band, rows[start : start + step], cols, heads=self.heads_rope))
         return queries
+
+    def order(self, image: Tensor) -> Tensor | None:
+        """Channel at each position of the queries that :meth:`forward` makes, (dim,); None where none is moved.
+
+        On the CPU without autograd the two channels of a RoPE pair follow each other, if that keeps the channels of
+        each attention head together.
+        """
+        if not self._may_join_pairs or needs_plain_layers(self, image):
+            return None
+        return adjacent_pairs(self.dim // self.heads_rope, self.heads_rope)
 
     def rotate(self, guidance: Tensor, rescale: float | Tensor = 1.0) -> Tensor:
         """RoPE on guidance (B, Ho, Wo, dim); float32 for half precision, as in the official code, but not on CUDA."""

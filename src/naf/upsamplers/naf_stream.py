@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from naf.ops.attention import neighborhood_attention
+from naf.ops.buffers import new_buffer
 from naf.ops.neighborhood import Neighborhood, make_neighborhood
 from naf.ops.norm_act import NormActConv
-from naf.ops.norm_act_stream import Affine, RowWindow, adaptive_span, next_affine, pooled_rows, stack_bands
+from naf.ops.norm_act_stream import Affine, RowWindow, adaptive_span, next_affine, pooled_parts, stack_bands
 from naf.ops.rope import rope_angles, rotate
 from naf.upsamplers.execution import lean_dtype
 from naf.upsamplers.naf_encoder import _EPS, _GROUPS, Branch
@@ -125,12 +126,11 @@ class NAFStream:
     def _keys(self, queries: RowWindow, first: int) -> Iterator[Tensor]:
         """Coarse rows of keys, each (B, 1, w, dim)."""
         for row in range(first, self.grid[0]):
-            yield pooled_rows(queries, self.size, self.grid, row, row + 1)
+            yield from pooled_parts(queries, self.size, self.grid, row, row + 1)
 
     def _queries(self, maps: Callable[[int], list[list[RowWindow]]], first: int) -> Iterator[Tensor]:
         """Bands (B, rows, Wo, dim) after RoPE, from row `first` on."""
         image_size = self.image.shape[2], self.image.shape[3]
-        heads = self.naf.heads_rope
         periods = self.naf.image_encoder.rope.periods
         periods = periods.double() if self.dtype == torch.float64 else periods
         row_angles, col_angles = (rope_angles(size, periods) for size in self.size)
@@ -139,15 +139,17 @@ class NAFStream:
         windows = maps(adaptive_span(first, image_size[0], self.size[0])[0])
         for start in range(first, self.size[0], self.step):
             stop = min(start + self.step, self.size[0])
-            band = self.image.new_empty(len(windows), stop - start, self.size[1], self.naf.dim, dtype=dtype)
+            band = new_buffer((len(windows), stop - start, self.size[1], self.naf.dim), dtype, self.image.device)
             for out, sample in zip(band, windows, strict=True):
-                for part, window in zip(out.chunk(len(sample), dim=-1), sample, strict=True):
-                    part.copy_(pooled_rows(window, image_size, self.size, start, stop))
+                for half, window in zip(out.chunk(len(sample), dim=-1), sample, strict=True):
+                    parts = pooled_parts(window, image_size, self.size, start, stop)
+                    for part, place in zip(parts, half.split([len(part) for part in parts]), strict=True):
+                        place.copy_(part)
                     window.drop(adaptive_span(stop, image_size[0], self.size[0])[0])
             for top in range(start, stop, strip):
                 rows = slice(top, min(top + strip, stop))
                 view = band[:, rows.start - start : rows.stop - start]
-                view.copy_(rotate(view, row_angles[rows], col_angles, heads=heads))
+                view.copy_(rotate(view, row_angles[rows], col_angles, heads=self.naf.heads_rope))
             yield band
 
     def _maps_after_statistics(self) -> Callable[[int], list[list[RowWindow]]]:
