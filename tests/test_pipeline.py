@@ -35,6 +35,6 @@ def test_colours_alone_equal_the_colours_of_the_features(cat):
 
 
 def test_an_output_beyond_the_memory_is_refused_before_it_is_made(cat, monkeypatch):
-    monkeypatch.setattr(pipeline, "_available_bytes", lambda: 10 << 20)
+    monkeypatch.setattr(pipeline, "available_mib", lambda: 10.0)
     with pytest.raises(ValueError, match=r"an output of 4000x4000 needs 2\.9 GiB.*smaller output size"):
         pipeline.upsample_photo(cat, naf.backbones.create("hog"), naf.create("naf", dim=32, weights=None), (4000, 4000))

@@ -88,7 +88,8 @@ class GraphedForward:
             if len(self._replays) > self.most:
                 self._replays.popitem(last=False)
             return out
-        check_finite("image", image)
+        if self.upsampler.uses_image:
+            check_finite("image", image)
         replay = self._replays.pop(key) or self._record(image, features, size)
         self._replays[key] = replay  # the one used last comes last
         return replay(image, features)
@@ -158,7 +159,8 @@ def _new_pool() -> Any:
 def _capture(forward: Callable[[], T], pool: Any) -> tuple[Callable[[], None], T]:
     """What starts the recorded kernels, and the result that they then fill anew."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
+    # Other threads, which load data say, may use the device meanwhile.
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         made = forward()
     return graph.replay, made
 

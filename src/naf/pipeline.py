@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from naf.backbones.base import Backbone, FeatureMap
+from naf.benchmark.measure import available_mib
 from naf.data.band_store import BAND_BYTES, BandStore
 from naf.normalization import normalize
 from naf.upsamplers.base import MEMORY_BUDGET, Guidance, Upsampler
@@ -122,6 +122,7 @@ def stream_photo(
     """
     size = output_size or (image01.shape[1], image01.shape[2])
     coarse = backbone.extract(image01[None])
+    colors = PCAColors.fit(coarse.features)  # first: what is wrong with the features shows before the long work
     most = max(
         upsampler.stream_memory(coarse.image_size, size, coarse.grid),
         min(upsampler.memory(coarse.image_size, size), MEMORY_BUDGET),
@@ -143,7 +144,7 @@ def stream_photo(
     for rows, features in bands:
         store.write(rows, features[0].cpu())
     store.finish()
-    return Streamed(coarse, store, resumed_at, PCAColors.fit(coarse.features))
+    return Streamed(coarse, store, resumed_at, colors)
 
 
 def preview(store: BandStore, colors: PCAColors, longest: int = 2048) -> Tensor:
@@ -187,11 +188,11 @@ def check_memory(output_size: tuple[int, int], needed: int, device: torch.device
     Raises:
         ValueError: says how much it would need and what to do.
     """
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available_bytes()
-    if free is not None and needed > free:
+    free = torch.cuda.mem_get_info(device)[0] / 2**20 if device.type == "cuda" else available_mib()
+    if free is not None and needed / 2**20 > free:
         raise ValueError(
             f"an output of {output_size[0]}x{output_size[1]} needs {needed / 2**30:.1f} GiB, "
-            f"{free / 2**30:.1f} GiB are free: choose a smaller output size"
+            f"{free / 2**10:.1f} GiB are free: choose a smaller output size"
         )
 
 
@@ -206,12 +207,3 @@ def _in_bands(
         picture[:, rows] = colors.project(band)[0].cpu()
         on_progress(0.4 + 0.6 * rows.stop / height)
     return out, picture
-
-
-def _available_bytes() -> int | None:
-    """Memory that can be had without swapping, or None where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

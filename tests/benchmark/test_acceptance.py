@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from naf.benchmark import acceptance, agreement
 from naf.benchmark.acceptance import BARS, SMALL, run
 from naf.benchmark.acceptance_report import Bar, Line, to_markdown
 from naf.benchmark.agreement import Case, check_case, sample_cases
+from naf.benchmark.network_agreement import NETWORK_TOLERANCE, encode_error, gradient_error, output_error
 from naf.benchmark.yardsticks import Rates
+from naf.upsamplers.naf import NAF
 
 CPU = torch.device("cpu")
 RATES = Rates("float32", copy_gb_s=1.0, product_gflop_s=1.0, convolution_gflop_s=1.0)
@@ -65,6 +68,56 @@ def test_bars_are_about_the_fastest_mode():
     assert all(bar.passes for bar in bars)
     failed = acceptance._bars(agreements, [*lines[:-1], replace(lines[-1], time_ms=None)])
     assert [bar.passes for bar in failed] == [True] * 5 + [False]
+
+
+def test_one_mode_must_meet_both_bars():
+    found = {"eager": (2.4, 300.0), "graph": (1.0, 600.0), "torch.compile": (None, None)}
+    lines = [Line(f"{name} {mode}", ms, 1.0, mb) for name in BARS for mode, (ms, mb) in found.items()]
+    lines = [line for line in lines if "training" not in line.name or "graph" in line.name]
+    lines.append(Line("forward x72 (2016 x 2016)", 9.0))
+    bars = acceptance._bars([check_case(SMALL_CASE, "blocked", CPU)], lines)
+    assert [(bar.name, bar.value) for bar in bars[1:3]] == [
+        ("forward bfloat16 eager", 2.4),
+        ("forward bfloat16 eager", 300.0),
+    ]
+
+
+def test_the_whole_network_is_held_against_float64(report):
+    checks = {"queries and keys", "gradients", "output eager"}
+    bars = {bar.name: bar for bar in report.bars}
+    for dtype in ("bfloat16", "float32"):
+        assert all(bars[f"error of {check} {dtype} over its tolerance"].passes for check in checks)
+
+
+@pytest.mark.parametrize("fault", [1.1, math.nan])
+@pytest.mark.parametrize("dtype", NETWORK_TOLERANCE)
+def test_a_wrong_network_is_seen(monkeypatch, fault, dtype):
+    right = NAF._encode
+
+    def wrong(self, *args):
+        guidance = right(self, *args)
+        if next(self.parameters()).dtype != torch.float64:
+            guidance.keys = guidance.keys * fault
+        return guidance
+
+    monkeypatch.setattr(NAF, "_encode", wrong)
+    point = replace(SMALL.point, dtype=dtype)
+    assert encode_error(point) > 1
+    assert gradient_error(point) > 1
+
+
+@pytest.mark.parametrize("fault", ["wrong", "stale"])
+def test_a_wrong_mode_is_seen(fault):
+    def in_mode(upsampler):
+        made = []
+
+        def call(*inputs):
+            made.append(upsampler(*inputs))
+            return made[-1] * 1.01 if fault == "wrong" else made[0]
+
+        return call
+
+    assert output_error(replace(SMALL.point, dtype="float32"), in_mode) > 1
 
 
 def test_a_bar_is_met_at_its_limit_and_not_without_a_value():

@@ -101,7 +101,7 @@ def test_plots_are_drawn_with_the_published_curves_labelled(tmp_path, axis):
 def test_bars_are_drawn_with_the_published_ones(tmp_path):
     paths = plot_max_ratio(list(searches()), MACHINE, tmp_path / "bars")
     text = paths[1].read_text()
-    for words in ("naf", "x16", "published, A100 40 GB"):
+    for words in ("naf", "x16", "none (error)", "published, A100 40 GB"):
         assert words in text
 
 

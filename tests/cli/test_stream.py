@@ -115,7 +115,7 @@ def test_the_picture_of_a_large_output_is_reduced(upsample):
 
 
 def test_what_even_bands_cannot_hold_is_refused_before_it_is_made(upsample, monkeypatch):
-    monkeypatch.setattr(pipeline, "_available_bytes", lambda: 10 << 20)
+    monkeypatch.setattr(pipeline, "available_mib", lambda: 10.0)
     printed = upsample("tall.png", "--stream", "s.zarr", "--size", "6000x480", status=1)
     assert "an output of 6000x480 needs" in printed
     assert not Path("s.zarr").exists()

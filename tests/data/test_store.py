@@ -1,6 +1,8 @@
 """Stores written in bands: what is read back, resumed, refused."""
 
 import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -183,6 +185,32 @@ def test_what_no_store_can_hold_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is no zarr v3 group"):
         opened(tmp_path / "a.zarr")
     assert (tmp_path / "a.zarr").read_text() == "mine"
+
+
+def test_the_end_of_one_map_leaves_the_record_of_another(tmp_path):
+    cat, dog = (opened(tmp_path / "a.zarr", name) for name in ("cat", "dog"))
+    fill(dog, randn(*SHAPE), until=10)
+    fill(cat, randn(*SHAPE))
+    cat.finish()
+    assert opened(tmp_path / "a.zarr", "dog").done == 10
+    fill(dog, randn(*SHAPE))
+    dog.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_zarr_goes_on_where_a_run_was_killed_before_its_first_band(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    opened(tmp_path / "a.zarr")
+    (tmp_path / "a.zarr/cat/zarr.json").unlink()  # its folder is made before it
+    store, values = opened(tmp_path / "a.zarr"), randn(*SHAPE).half()
+    fill(store, values)
+    assert torch.equal(store.read(slice(0, 37)), values)
+
+
+def test_a_missing_or_old_zarr_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr.codecs", types.ModuleType("zarr.codecs"))  # as in version 2
+    with pytest.raises(RuntimeError, match=r"zarr, version 3 or later: pip install 'naf-upsampler\[stream\]'"):
+        store_class(tmp_path / "a.zarr", torch.float32)
 
 
 def test_a_saved_state_is_a_mapping_on_disk(tmp_path):

@@ -307,6 +307,30 @@ def test_autocast_does_not_lower_the_precision(backend):
     assert relative_error(out, dense(neighborhood, q, k, v, 0.5)) <= 1e-5
 
 
+@pytest.mark.parametrize("size", [(40, 40), (13, 11)])
+def test_the_default_dtype_makes_no_difference(size):
+    neighborhood = make_neighborhood((5, 5), size, 3)
+    inputs = tensors(2, 2, (5, 5), size, 8, 4)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        out = neighborhood_attention(*inputs, neighborhood, scale=0.5, backend="blocked")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert relative_error(out, dense(neighborhood, *inputs, 0.5)) <= 1e-5
+
+
+def test_where_onednn_is_missing_batched_products_serve(monkeypatch):
+    neighborhood = make_neighborhood((5, 5), (40, 40), 3)
+    inputs = tensors(1, 2, (5, 5), (40, 40), 8, 4)
+    monkeypatch.setattr("naf.ops.attention_blocked.attend_tiles", None)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    with pytest.raises(TypeError):
+        neighborhood_attention(*inputs, neighborhood, scale=0.5, backend="blocked")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    out = neighborhood_attention(*inputs, neighborhood, scale=0.5, backend="blocked")
+    assert relative_error(out, dense(neighborhood, *inputs, 0.5)) <= 1e-5
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_scores_far_beyond_the_range_of_exp_stay_finite(backend):
     neighborhood = make_neighborhood((5, 5), (12, 10), 3)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from naf.ops import attention_op
 from naf.ops.attention import neighborhood_attention
 from naf.ops.interpolation import axis_taps
 from naf.ops.neighborhood import make_neighborhood, make_window
@@ -102,6 +103,19 @@ def test_a_band_is_part_of_a_graph():
     inputs = tensors((4, 5), (9, 13))
     graph = torch.compile(attend, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(graph(*inputs), attend(*inputs), rtol=1e-5, atol=1e-6)
+
+
+def test_an_export_is_of_plain_operators_where_kernels_would_run(monkeypatch):
+    class Module(torch.nn.Module):
+        def forward(self, q, k, v):
+            return neighborhood_attention(q, k, v, make_neighborhood((4, 5), (9, 13), 3), scale=0.5)
+
+    inputs = tuple(tensors((4, 5), (9, 13)))
+    expected = Module()(*inputs)
+    monkeypatch.setattr(attention_op, "has_triton", lambda device: True)
+    program = torch.export.export(Module(), inputs, strict=False)
+    assert not any("naf" in str(node.target) for node in program.graph.nodes)
+    torch.testing.assert_close(program.module()(*inputs), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_cached_tables_are_constants_of_a_graph():

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from naf.ops.rope import adjacent_pairs, rope_angles, rope_periods, rotate, rotate_adjacent
+from naf.ops import rope
+from naf.ops.rope import adjacent_pairs, rope_angles, rope_periods, rotate, rotate_adjacent, rotate_in_place
 from tests.helpers import randn
 
 
@@ -112,6 +113,17 @@ def test_angles_are_antisymmetric_about_the_middle():
     assert angles.dtype == torch.float64
     torch.testing.assert_close(angles, -angles.flip(0))
     assert (angles[3] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("elements", [1, 7 * 24 * 2, 1 << 20])  # strips of 1 and 2 rows, all at once
+def test_rotation_in_place_is_the_rotation(monkeypatch, dtype, elements):
+    monkeypatch.setattr(rope, "_ROTATED_ELEMENTS", elements)
+    wide, periods = randn(2, 5, 7, 30, dtype=dtype), rope_periods(8, 100.0)
+    x, rows, cols = wide[..., 3:-3], rope_angles(5, periods), rope_angles(7, periods)
+    expected = rotate(x, rows, cols, heads=3).to(dtype)
+    rotate_in_place(x, rows, cols, heads=3)
+    torch.testing.assert_close(x, expected)
 
 
 @pytest.mark.parametrize(

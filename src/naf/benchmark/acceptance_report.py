@@ -47,7 +47,8 @@ class Line:
         name: what was measured.
         time_ms: median; None where it could not be measured.
         spread: slowest over fastest call.
-        peak_mb: peak memory, 1e6 bytes; CUDA: with weights and inputs; None where it says nothing.
+        peak_mb: peak memory, 1e6 bytes; CUDA: of all tensors, weights and inputs too, and for a CUDA graph all that the
+            allocator holds, its pool included; None where it says nothing.
         floor_ms: least time, from ceilings measured in the same run.
         note: why there is no time.
     """
@@ -128,7 +129,8 @@ def to_markdown(report: Report) -> str:
     ]
     far = [a for a in report.agreement if a.excess > 1]
     parts = [
-        "# NAF on a GPU",
+        "# NAF on a GPU"
+        + (", a dry run: the sizes are toys, and the bars say nothing" if report.plan.is_small else ""),
         f"{machine_line(report.machine)}. Features (1, {point.channels}, {point.grid}, {point.grid}), image "
         f"{point.image_side} x {point.image_side}, output {point.side} x {point.side}. Medians of {report.plan.rounds} "
         f"calls after {report.plan.warm_up} of warm-up.",

@@ -15,9 +15,10 @@ def time_ms(call: Callable[[], object], device: torch.device) -> float:
     synchronize(device)
     if device.type == "cuda":
         first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        first.record()
+        stream = torch.cuda.current_stream(device)  # events would belong to the current device otherwise
+        first.record(stream)
         call()
-        last.record()
+        last.record(stream)
         last.synchronize()
         elapsed: float = first.elapsed_time(last)
         return elapsed

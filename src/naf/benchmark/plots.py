@@ -6,14 +6,16 @@ matplotlib is imported where something is drawn: `pip install 'naf-upsampler[ben
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from naf.benchmark.max_ratio import MaxRatio
+from naf.benchmark.max_ratio import Limit, MaxRatio
 from naf.benchmark.published import DEVICE, Published, published, published_max_ratio
 from naf.benchmark.report import TITLES, machine_line
 from naf.benchmark.results import Result
 from naf.benchmark.sweep import Axis, position
+from naf.data.atomic import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +39,13 @@ _STYLES = {  # colour, marker, width
 }
 _OTHER_STYLE = ("#000000", "*", 1.5)
 _FORMATS = ("png", "svg")
+_LIMITS: dict[Limit, str] = {
+    "memory": "",
+    "method": " (all it makes)",
+    "search": " or more",
+    "time": " or more",
+    "error": " (error)",
+}
 
 
 class _Panel(NamedTuple):
@@ -122,14 +131,8 @@ def plot_max_ratio(found: Sequence[MaxRatio], machine: dict[str, Any], stem: Pat
     for row, it in enumerate(ordered):
         name, ratio = it.point.upsampler, it.ratio or 0
         axes.barh(row, ratio, height=0.6, color=_STYLES.get(name, _OTHER_STYLE)[0])
-        note = {
-            "memory": "",
-            "method": " (all it makes)",
-            "search": " or more",
-            "time": " or more",
-            "error": " (error)",
-        }
-        axes.text(ratio + 0.6, row, f"x{ratio}{note[it.limited_by]}", va="center", fontsize=9)
+        words = ("none" if it.ratio is None else f"x{ratio}") + _LIMITS[it.limited_by]
+        axes.text(ratio + 0.6, row, words, va="center", fontsize=9)
         theirs = published_max_ratio(it.point)
         if theirs is not None:
             axes.plot([theirs] * 2, [row - 0.42, row + 0.42], color="black", linestyle="--", linewidth=1.5)
@@ -179,7 +182,5 @@ def _figure(width: float, height: float) -> Figure:
 def _save(figure: Figure, stem: Path) -> list[Path]:
     paths = [stem.with_suffix(f".{kind}") for kind in _FORMATS]
     for path in paths:
-        temporary = path.with_name(f".{path.name}")
-        figure.savefig(temporary, format=path.suffix[1:], dpi=150)
-        temporary.replace(path)
+        replace_file(path, partial(figure.savefig, format=path.suffix[1:], dpi=150))
     return paths

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from naf.benchmark.point import Effort, Point
+from naf.data.atomic import replace_file
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,5 @@ class Record(Generic[T]):
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text under a temporary name and rename it: readers see the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a text, whole or not at all."""
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,9 +1,8 @@
-"""Feature maps in files, never half-written: to a temporary name first, then renamed."""
+"""Feature maps and pictures in files, never half-written."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
+
+from naf.data.atomic import replace_file
 
 
 def write_features(path: Path, features: Tensor, metadata: Mapping[str, object]) -> None:
@@ -27,36 +28,20 @@ def write_features(path: Path, features: Tensor, metadata: Mapping[str, object])
     """
     if path.suffix == ".safetensors":
         text = {key: str(value) for key, value in metadata.items()}
-        _write(path, lambda temporary: save_file({"features": features}, temporary, text))
+        replace_file(path, lambda temporary: save_file({"features": features}, temporary, text))
     elif path.suffix == ".npy":
         if features.dtype == torch.bfloat16:
             raise ValueError("npy cannot hold bfloat16: save as safetensors, or choose float16 or float32")
-        _write(path, lambda temporary: _save_npy(temporary, features.numpy()))
+        replace_file(path, lambda temporary: _save_npy(temporary, features.numpy()))
     else:
         raise ValueError(f"{path} has suffix {path.suffix!r}, expected .safetensors or .npy")
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:
     """Store a picture as PNG; replaced if there."""
-    _write(path, lambda temporary: picture.save(temporary, format="PNG"))
+    replace_file(path, lambda temporary: picture.save(temporary, format="PNG"))
 
 
 def _save_npy(path: Path, array: np.ndarray) -> None:
     with path.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(temporary)
-        temporary.chmod(0o666 & ~_umask())  # some writers make files that only their owner can read
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

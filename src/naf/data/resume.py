@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from naf.data.features import _write
+from naf.data.atomic import replace_file
 
 
 class SavedState(MutableMapping[str, Tensor]):
@@ -43,7 +43,7 @@ class SavedState(MutableMapping[str, Tensor]):
 
     def _save(self) -> None:
         self._path.parent.mkdir(exist_ok=True)
-        _write(self._path, lambda temporary: save_file(self._tensors, temporary))
+        replace_file(self._path, lambda temporary: save_file(self._tensors, temporary))
 
 
 class Record:
@@ -67,13 +67,13 @@ class Record:
     def advance(self, rows: int) -> None:
         """Note that this many rows are on disk now."""
         self._folder.mkdir(exist_ok=True)
-        _write(self._rows_path, lambda temporary: temporary.write_text(json.dumps({"rows": rows})))
+        replace_file(self._rows_path, lambda temporary: temporary.write_text(json.dumps({"rows": rows})))
         self.rows = rows
 
     def remove(self) -> None:
         """Forget everything, also on disk."""
         for path in (self._rows_path, self._state_path):
             path.unlink(missing_ok=True)
-        if self._folder.is_dir() and not any(self._folder.iterdir()):
-            shutil.rmtree(self._folder)
+        with suppress(OSError):  # it is not there, or another map's record is in it
+            self._folder.rmdir()
         self.rows, self.state = 0, SavedState(self._state_path)

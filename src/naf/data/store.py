@@ -39,9 +39,10 @@ class ZarrStore(BandStore):
         return torch.from_numpy(np.asarray(self._array()[:, rows]))
 
     def _open(self) -> dict[str, str] | None:
-        if self.path.exists() and not (self.path / "zarr.json").exists():
+        is_empty = self.path.is_dir() and not any(self.path.iterdir())
+        if self.path.exists() and not is_empty and not (self.path / "zarr.json").exists():
             raise ValueError(f"{self.path} exists and is no zarr v3 group: choose another name")
-        if not (self.path / self.name).exists():
+        if not (self.path / self.name / "zarr.json").exists():  # a run may be killed before that is written
             return None
         return {key: str(value) for key, value in self._array().attrs.items()}
 
@@ -79,7 +80,7 @@ class ZarrStore(BandStore):
         self._array().attrs["complete"] = True
 
     def _remove(self) -> None:
-        if (self.path / self.name).exists():
+        if (self.path / self.name / "zarr.json").exists():
             del import_zarr().open_group(self.path, mode="r+")[self.name]
 
     @property
@@ -176,12 +177,15 @@ def import_zarr() -> Any:
     """The zarr package.
 
     Raises:
-        RuntimeError: if it is not installed; says how to get it.
+        RuntimeError: if it is not installed, or too old; says how to get it.
     """
     try:
-        import zarr.codecs
+        import zarr
+        from zarr.codecs import BloscCodec  # noqa: F401 (version 2 has none)
     except ImportError:
-        raise RuntimeError("a .zarr store needs the package zarr: pip install 'naf-upsampler[stream]'") from None
+        raise RuntimeError(
+            "a .zarr store needs the package zarr, version 3 or later: pip install 'naf-upsampler[stream]'"
+        ) from None
     return zarr
 
 

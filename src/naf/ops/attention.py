@@ -8,7 +8,8 @@ Backends give the same numbers and gradients:
   values that heads share and each pixel takes from hundreds of cells, and deterministic training go to ``blocked``.
 
 Scores, softmax and sums are taken in float32 (float64 if an operand is float64), whatever the dtype of the values.
-Products multiply float32, except on the ``triton`` backend where q, k and v all are of one half precision.
+Products multiply float32. They multiply half precision on the ``triton`` backend where q, k and v all are of one kind,
+and, weights and values only, on the CPU where queries and values are bfloat16.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class BlockedAttention(torch.autograd.Function):
         batch, heads, height, width, _ = q.shape
         out = new_buffer((batch, height, width, v.shape[1], v.shape[-1]), v.dtype, v.device)
         dtype = compute_dtype(q, k, v)
-        if q.device.type == "cpu" and dtype == torch.float32 and not torch.compiler.is_compiling():
+        if _has_fast_convolutions(q.device) and dtype == torch.float32 and not torch.compiler.is_compiling():
             rows, cols = plan_tiles(neighborhood, may_merge=ctx.may_merge)
             if rows.queries.shape[1] * cols.queries.shape[1] >= _LEAST_PIXELS:
                 attend_tiles(q, k, v, _columns(q, neighborhood, dtype, ctx.may_merge), scale, out)
@@ -120,6 +120,11 @@ def _gradients(
         None if grad_k is None else grad_k.to(k.dtype),
         None if grad_v is None else grad_v.to(v.dtype),
     )
+
+
+def _has_fast_convolutions(device: torch.device) -> bool:
+    """Whether oneDNN serves; PyTorch's own grouped convolutions are slower than its batched products."""
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
 
 
 def _may_merge(v: Tensor) -> bool:

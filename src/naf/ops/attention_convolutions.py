@@ -92,11 +92,11 @@ class _Cells:
         self.kernel = len(tile.key_rows), len(tile.key_cols) // tile.tiles
         self.used = self.kernel[0] * self.kernel[1]
         padded = -(-self.used // _BLOCK) * _BLOCK
-        self.keys = torch.zeros(tile.tiles, q.shape[1], padded, q.shape[-1])
-        self.values = torch.zeros(tile.tiles, v.shape[1], v.shape[-1], padded, dtype=dtype)
+        self.keys = q.new_zeros(tile.tiles, q.shape[1], padded, q.shape[-1], dtype=torch.float32)
+        self.values = v.new_zeros(tile.tiles, v.shape[1], v.shape[-1], padded, dtype=dtype)
         self.absent = None
         if padded != self.used:
-            absent = torch.zeros(self.keys.shape[:3])
+            absent = self.keys.new_zeros(self.keys.shape[:3])
             absent[:, :, self.used :] = -math.inf
             self.absent = absent.flatten()
         self.held = [-1] * self.kernel[0]
@@ -111,7 +111,7 @@ class _Cells:
         if not slots:
             return
         self.held = rows
-        fresh = torch.tensor([rows[slot] for slot in slots])
+        fresh = torch.tensor([rows[slot] for slot in slots], device=k.device)
         values = v.permute(1, 0, 3, 2).index_select(0, fresh).index_select(3, tile.key_cols)
         values = values.unflatten(3, (tile.tiles, -1)).permute(3, 1, 2, 0, 4)  # (T, n, e, rows, kw)
         keys = k.permute(1, 2, 0, 3).index_select(0, fresh).index_select(1, tile.key_cols)

@@ -44,6 +44,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, scale: f
         rows, cols = neighborhood.axes
         sizes = [[axis.fine, axis.coarse, axis.start, axis.stop] for axis in (rows, cols)]
         return _attention(q, k, v, *sizes, rows.rule, float(rows.extent), scale, backend)  # type: ignore[no-any-return]
+    if torch.compiler.is_compiling() and backend == "auto":
+        backend = "blocked"  # an export: there is no memory that a kernel could read
     records = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     function = _function(q, k, v, neighborhood, backend, records)
     return function.apply(q, k, v, neighborhood, scale)  # type: ignore[no-any-return]

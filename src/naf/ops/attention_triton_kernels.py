@@ -13,6 +13,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Sizes that a new image changes: kernels for a size of 1 or a multiple of 16 would be compiled for nothing.
+_SIZES = [
+    *("row_tiles", "col_tiles", "chunks", "height", "width", "row_slots", "col_slots"),
+    *("out_rows", "out_cols", "in_rows", "in_cols"),
+]
+
 
 @triton.jit
 def _pixels(pid, row_bounds, col_bounds, row_tiles, col_tiles, chunks, width, block_m: tl.constexpr):
@@ -94,7 +100,7 @@ def _weighted(
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def attend(
     q, k, v, out, all_finite, row_bounds, row_keys, row_count, col_bounds, col_keys, col_count, row_tiles,
     col_tiles, chunks, height, width, row_slots, col_slots, out_rows, out_cols, scale, q_b, q_n, q_y, q_x, q_d, k_b,
@@ -106,7 +112,7 @@ def attend(
     """Forward pass; `out` is (B, Ho, Wo, n, e), contiguous. Values that the heads share need blocks = 1."""
     value_heads = 1 if is_shared else heads
     pid = tl.program_id(0)
-    head, pid = pid % value_heads, pid // value_heads
+    head, pid = (pid % value_heads).to(tl.int64), pid // value_heads
     image, row, col, top, left, down, right, inside = _pixels(
         pid, row_bounds, col_bounds, row_tiles, col_tiles, chunks, width, block_m
     )
@@ -204,7 +210,7 @@ def _weight_gradients(
     return tl.where((bias > float("-inf")) & inside[:, None], grad * share, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def attend_backward(
     q, k, v, grad_out, grad_q, grad_k, grad_v, row_bounds, row_keys, row_count, col_bounds, col_keys, col_count,
     row_tiles, col_tiles, chunks, height, width, row_slots, col_slots, out_rows, out_cols, scale, q_b, q_n, q_y,
@@ -221,7 +227,7 @@ def attend_backward(
     head's in the weight of shared values. What is not needed may be anything.
     """
     pid = tl.program_id(0)
-    head, pid = pid % heads, pid // heads
+    head, pid = (pid % heads).to(tl.int64), pid // heads
     image, row, col, top, left, down, right, inside = _pixels(
         pid, row_bounds, col_bounds, row_tiles, col_tiles, chunks, width, block_m
     )

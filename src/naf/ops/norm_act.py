@@ -163,14 +163,19 @@ def average(bands: Iterable[tuple[int, Tensor]], height: int, size: tuple[int, i
         kept = band if kept is None else torch.cat([kept, band])
         stop = start + len(band)
         means = []
-        while done < size[0] and -(-(done + 1) * height // size[0]) <= stop:
-            means.append(kept[done * height // size[0] - first : -(-(done + 1) * height // size[0]) - first].mean(0))
+        while done < size[0] and (span := adaptive_span(done, height, size[0]))[1] <= stop:
+            means.append(kept[span[0] - first : span[1] - first].mean(0))
             done += 1
-        unused = done * height // size[0]
+        unused = adaptive_span(done, height, size[0])[0]
         kept, first = kept[unused - first :], unused
         if means:
             pooled = F.adaptive_avg_pool2d(torch.stack(means)[None].permute(0, 3, 1, 2), (len(means), size[1]))
             yield done - len(means), pooled.permute(0, 2, 3, 1)[0]
+
+
+def adaptive_span(index: int, size: int, goal: int) -> tuple[int, int]:
+    """First and last (exclusive) of `size` positions that adaptive pooling to `goal` averages at an index."""
+    return index * size // goal, -(-(index + 1) * size // goal)
 
 
 class Moments:

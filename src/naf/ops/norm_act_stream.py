@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from naf.ops.buffers import new_buffer
-from naf.ops.norm_act import Moments, NormActConv
+from naf.ops.norm_act import Moments, NormActConv, adaptive_span
 
 _BAND_BYTES = 2 << 20  # a band for each thread
 _LEAST_ROWS = 8  # of a 3x3 convolution's band, which reads two rows more than it makes
@@ -129,11 +129,6 @@ def _pooled_columns(x: Tensor, width: int) -> Tensor:
     tokens = x.flatten(0, -3).transpose(1, 2)  # (rows, C, W)
     pooled: Tensor = F.adaptive_avg_pool1d(tokens, width).transpose(1, 2).unflatten(0, x.shape[:-2])
     return pooled
-
-
-def adaptive_span(index: int, size: int, goal: int) -> tuple[int, int]:
-    """First and last (exclusive) of `size` positions that adaptive pooling to `goal` averages at an index."""
-    return index * size // goal, -(-(index + 1) * size // goal)
 
 
 def _convolved(

@@ -11,6 +11,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Sizes that a new image changes: kernels for a size of 1 or a multiple of 16 would be compiled for nothing.
+_SIZES = ["pixels", "tiles", "height", "width"]
+
 
 @triton.jit
 def _store_moments(
@@ -35,7 +38,7 @@ def _store_moments(
     tl.store(out + (groups + g) * tiles, square, mask=g < groups)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def moments(
     x,
     out,
@@ -57,7 +60,7 @@ def moments(
     _store_moments(values.to(tl.float32), inside, count, target, tiles, channels, groups, block_c, block_g)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def statistics(
     moments, out, pixels, tiles, eps, tile: tl.constexpr, groups: tl.constexpr, size: tl.constexpr, block: tl.constexpr
 ):
@@ -103,7 +106,7 @@ def _activated(values, scale, shift):
     return values * tl.sigmoid(values)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def norm_act(
     x,
     stats,
@@ -133,7 +136,7 @@ def norm_act(
     tl.store(out + (sample * pixels + pixel)[:, None] * channels + c[None, :], values, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def linear(
     x,
     stats,
@@ -222,7 +225,7 @@ def _before_activation(
     return total * gate * (1 + values * (1 - gate)), normal
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def gradient_sums(
     grad,
     x,
@@ -251,7 +254,7 @@ def gradient_sums(
     tl.store(target + channels, tl.sum(change * normal, 0), mask=c < channels)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def gradient(
     grad,
     x,

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+_ROTATED_ELEMENTS = 1 << 21  # of a strip that is rotated at once
+
 
 def rope_periods(head_dim: int, base: float) -> Tensor:
     """Periods base^(j / (D/4)), j = 0 … D/4 - 1, shared by rows, columns and heads.
@@ -67,6 +69,20 @@ def rotate(x: Tensor, row_angles: Tensor, col_angles: Tensor, *, heads: int) -> 
     torch.mul(first, cos, out=out[..., 0, :]).addcmul_(second, sin, value=-1)
     torch.mul(second, cos, out=out[..., 1, :]).addcmul_(first, sin)
     return out.flatten(-3)
+
+
+def rotate_in_place(x: Tensor, row_angles: Tensor, col_angles: Tensor, *, heads: int) -> None:
+    """As :func:`rotate`, strip by strip, since a rotation makes a copy. No gradients.
+
+    Args:
+        x: (B, H, W, heads * D), any strides; keeps its dtype.
+        row_angles: (H, D/4), radians.
+        col_angles: (W, D/4), radians.
+        heads: RoPE heads.
+    """
+    rows = max(1, _ROTATED_ELEMENTS // (x.shape[2] * x.shape[3]))
+    for strip, angles in zip(x.split(rows, dim=1), row_angles.split(rows), strict=True):
+        strip.copy_(rotate(strip, angles, col_angles, heads=heads))
 
 
 def adjacent_pairs(head_dim: int, heads: int) -> Tensor:

@@ -11,6 +11,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Sizes that a new image changes: kernels for a size of 1 or a multiple of 16 would be compiled for nothing.
+_SIZES = ["height", "width", "cell_height", "cell_width"]
+
 
 @triton.jit
 def _angle(index, size, period):
@@ -39,7 +42,7 @@ def _store_pair(map0, map1, pixel, channel, values, mask, split: tl.constexpr, d
         tl.store(map1 + pixel[:, None] * (dim - split) + rest[None, :], values, mask=mask & (low == 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def rotate(
     map0,
     map1,
@@ -64,7 +67,8 @@ def rotate(
     j, lane = tl.arange(0, block), tl.arange(0, cells * span)
     channel, known, by_row = head * 4 * quarter + j, j < 2 * quarter, (j < quarter)[None, :]
     period = tl.load(periods + j % quarter, mask=known, other=1.0)
-    first_sum, second_sum = tl.zeros((cells, block), tl.float32), tl.zeros((cells, block), tl.float32)
+    first_sum = tl.zeros((cells * span, block), tl.float32)
+    second_sum = tl.zeros((cells * span, block), tl.float32)
     for start in range(0, cell_width, span):
         place = start + lane % span
         col = (across + lane // span) * cell_width + place
@@ -83,19 +87,19 @@ def rotate(
             tl.store(address, first, mask=mask)
             tl.store(address + 2 * quarter, second, mask=mask)
             if keys is not None:
-                first_sum += tl.sum(tl.reshape(first, (cells, span, block)), 1)
-                second_sum += tl.sum(tl.reshape(second, (cells, span, block)), 1)
+                first_sum += first  # 0 where there is no pixel
+                second_sum += second
     if keys is not None:
         columns, area = width // cell_width, cell_height * cell_width
         cell = across + tl.arange(0, cells)
         place = (sample * (height // cell_height) + down) * columns + cell
         mask = (cell < columns)[:, None] & known[None, :]
         address = keys + place[:, None] * dim + channel[None, :]
-        tl.store(address, first_sum / area, mask=mask)
-        tl.store(address + 2 * quarter, second_sum / area, mask=mask)
+        tl.store(address, tl.sum(tl.reshape(first_sum, (cells, span, block)), 1) / area, mask=mask)
+        tl.store(address + 2 * quarter, tl.sum(tl.reshape(second_sum, (cells, span, block)), 1) / area, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def rotate_back(
     grad_queries,
     grad_keys,

@@ -26,8 +26,8 @@ def uses_triton(*tensors: Tensor) -> bool:
 @cache
 def has_triton(device: torch.device) -> bool:
     """Whether the kernels run on a device: CUDA, Ampere or newer, with Triton installed."""
-    if device.type != "cuda" or find_spec("triton") is None:
-        return False
+    if device.type != "cuda" or torch.version.cuda is None or find_spec("triton") is None:
+        return False  # ROCm too calls its devices "cuda"; nobody has run the kernels there
     return torch.cuda.get_device_capability(device)[0] >= 8
 
 

@@ -13,11 +13,11 @@ from torch.utils.checkpoint import checkpoint
 
 from naf.ops.buffers import new_buffer
 from naf.ops.norm_act import NormActConv, average, conv_stack
-from naf.ops.rope import adjacent_pairs, rope_angles, rope_periods, rotate, rotate_adjacent
+from naf.ops.rope import adjacent_pairs, rope_angles, rope_periods, rotate, rotate_adjacent, rotate_in_place
 from naf.upsamplers.execution import lean_dtype, needs_plain_layers, parameter_dtype, working_dtype
 
-_GROUPS, _EPS = 8, 1e-5  # of every group norm
-_ROTATED_ELEMENTS = 1 << 21  # rotated at once: a rotation makes a copy
+GROUPS, EPS = 8, 1e-5
+"""Of every group norm."""
 
 _Run = Callable[[Tensor, list[NormActConv]], Tensor]
 
@@ -27,9 +27,9 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(_GROUPS, channels, _EPS)
+        self.norm1 = nn.GroupNorm(GROUPS, channels, EPS)
         self.conv1 = nn.Conv2d(channels, channels, kernel)
-        self.norm2 = nn.GroupNorm(_GROUPS, channels, _EPS)
+        self.norm2 = nn.GroupNorm(GROUPS, channels, EPS)
         self.conv2 = nn.Conv2d(channels, channels, kernel)
 
     def steps(self, dtype: torch.dtype) -> list[NormActConv]:
@@ -51,17 +51,19 @@ class Branch(nn.Sequential):
 
     def forward(self, image: Tensor, dtype: torch.dtype) -> Tensor:  # type: ignore[override]
         """(B, 3, H, W) → (B, channels, H, W), computed in dtype, with plain layers."""
-        weight, bias, steps = self._layers(dtype)
+        weight, bias, steps = self.layers(dtype)
         return self._run(_plain_steps, _conv(image.to(dtype), weight, bias), steps)
 
     def fused(self, image: Tensor, dtype: torch.dtype) -> Tensor:
         """The same by Triton kernels, channels last in memory."""
         from naf.ops.norm_act_triton import norm_act_convs  # Triton is not everywhere
 
-        weight, bias, steps = self._layers(parameter_dtype(self))  # norms keep their precision under autocast
+        weight, bias, steps = self.layers(parameter_dtype(self))  # norms keep their precision under autocast
         with torch.autocast(image.device.type, enabled=False):
-            x = _conv(image.to(dtype, memory_format=torch.channels_last), weight.to(dtype), bias.to(dtype))
-            return self._run(partial(norm_act_convs, groups=_GROUPS, eps=_EPS), x, steps)
+            image = image.to(dtype, memory_format=torch.channels_last)
+            # Padding may forget the layout; the weight's then decides on that of the result.
+            x = _conv(image, weight.to(dtype, memory_format=torch.channels_last), bias.to(dtype))
+            return self._run(partial(norm_act_convs, groups=GROUPS, eps=EPS), x, steps)
 
     def _run(self, run: _Run, x: Tensor, steps: list[NormActConv]) -> Tensor:
         if not (self.grad_checkpointing and torch.is_grad_enabled()):
@@ -77,17 +79,18 @@ class Branch(nn.Sequential):
 
         No gradients. `order` permutes the channels.
         """
-        weight, bias, steps = self._layers(dtype)
+        weight, bias, steps = self.layers(dtype)
         if order is not None:
             last = steps[-1]
             steps[-1] = last._replace(conv_weight=last.conv_weight[order], conv_bias=last.conv_bias[order])
         height, width = image.shape[1:]
         divides = height % size[0] == 0 and width % size[1] == 0
         shares = (height // size[0], width // size[1]) if divides else (1, 1)
-        bands = conv_stack(image.to(dtype), weight, bias, steps, groups=_GROUPS, eps=_EPS, pool=shares)
+        bands = conv_stack(image.to(dtype), weight, bias, steps, groups=GROUPS, eps=EPS, pool=shares)
         return bands if divides else average(bands, height, size)
 
-    def _layers(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[NormActConv]]:
+    def layers(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[NormActConv]]:
+        """Weight and bias of the first convolution, and the steps that follow, cast to dtype."""
         conv, *blocks = self
         assert isinstance(conv, nn.Conv2d)
         weight, bias = (p.to(dtype) for p in _weights(conv))
@@ -147,7 +150,7 @@ class ImageEncoder(nn.Module):
             pooled = [pool(branch(image, dtype), output_size) for branch in branches]
             return self.rotate(torch.cat(pooled, dim=1).permute(0, 2, 3, 1), rescale)
         dtype = lean_dtype(self, image.device)
-        rows, cols = self._angles(output_size, dtype, rescale)
+        rows, cols = self.angles(output_size, dtype, rescale)
         queries = new_buffer((len(image), *output_size, self.dim), dtype, image.device)
         heads = self.heads_rope // 2
         order = adjacent_pairs(self.dim // self.heads_rope, heads) if self._may_join_pairs else None
@@ -160,10 +163,7 @@ class ImageEncoder(nn.Module):
                     else:
                         rotate_adjacent(band, rows[place], cols, heads=heads, out=out[place])
         if order is None:
-            step = max(1, _ROTATED_ELEMENTS // (queries.shape[2] * self.dim))
-            for start in range(0, queries.shape[1], step):
-                band = queries[:, start : start + step]
-                band.copy_(rotate(band, rows[start : start + step], cols, heads=self.heads_rope))
+            rotate_in_place(queries, rows, cols, heads=self.heads_rope)
         return queries
 
     def order(self, image: Tensor) -> Tensor | None:
@@ -178,7 +178,7 @@ class ImageEncoder(nn.Module):
 
     def rotate(self, guidance: Tensor, rescale: float | Tensor = 1.0) -> Tensor:
         """RoPE on guidance (B, Ho, Wo, dim); float32 for half precision, as in the official code, but not on CUDA."""
-        rows, cols = self._angles((guidance.shape[1], guidance.shape[2]), guidance.dtype, rescale)
+        rows, cols = self.angles((guidance.shape[1], guidance.shape[2]), guidance.dtype, rescale)
         turned = rotate(guidance, rows, cols, heads=self.heads_rope)
         return turned.to(guidance.dtype) if guidance.device.type == "cuda" else turned
 
@@ -208,7 +208,8 @@ class ImageEncoder(nn.Module):
         pooled = tuple(pool(x, output_size).permute(0, 2, 3, 1) for x in maps)
         return rotate_and_pool(pooled, self.rope.periods / rescale, grid, heads=self.heads_rope)
 
-    def _angles(self, size: tuple[int, int], dtype: torch.dtype, rescale: float | Tensor) -> tuple[Tensor, Tensor]:
+    def angles(self, size: tuple[int, int], dtype: torch.dtype, rescale: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
+        """RoPE's angles of the rows and of the columns of a map of `size`; float64 for that dtype, else float32."""
         periods = self.rope.periods.double() if dtype == torch.float64 else self.rope.periods
         return rope_angles(size[0], periods, rescale), rope_angles(size[1], periods, rescale)
 
@@ -220,7 +221,7 @@ def _weights(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
 
 def _plain_steps(x: Tensor, steps: list[NormActConv]) -> Tensor:
     for step in steps:
-        x = F.silu(F.group_norm(x, _GROUPS, step.norm_weight, step.norm_bias, _EPS))
+        x = F.silu(F.group_norm(x, GROUPS, step.norm_weight, step.norm_bias, EPS))
         x = _conv(x, step.conv_weight, step.conv_bias)
     return x
 

@@ -19,17 +19,16 @@ from torch import Tensor
 from naf.ops.attention import neighborhood_attention
 from naf.ops.buffers import new_buffer
 from naf.ops.neighborhood import Neighborhood, make_neighborhood
-from naf.ops.norm_act import NormActConv
-from naf.ops.norm_act_stream import Affine, RowWindow, adaptive_span, next_affine, pooled_parts, stack_bands
-from naf.ops.rope import rope_angles, rotate
+from naf.ops.norm_act import NormActConv, adaptive_span
+from naf.ops.norm_act_stream import Affine, RowWindow, next_affine, pooled_parts, stack_bands
+from naf.ops.rope import rotate_in_place
 from naf.upsamplers.execution import lean_dtype
-from naf.upsamplers.naf_encoder import _EPS, _GROUPS, Branch
+from naf.upsamplers.naf_encoder import EPS, GROUPS, Branch
 
 if TYPE_CHECKING:
     from naf.upsamplers.naf import NAF
 
 _STEP_ROWS = 32  # output rows made at once, about
-_ROTATED_ELEMENTS = 1 << 21  # rotated at once: a rotation makes a copy
 
 
 class NAFStream:
@@ -64,7 +63,7 @@ class NAFStream:
         if naf.use_encoder:
             self.branches = {"encoder": naf.image_encoder.encoder, "sem_encoder": naf.image_encoder.sem_encoder}
         self.dtype = lean_dtype(naf, image.device) if naf.use_encoder else image.dtype
-        layers = [branch._layers(self.dtype) for branch in self.branches.values()]
+        layers = [branch.layers(self.dtype) for branch in self.branches.values()]
         self._last_walk = len(image) * (1 + sum(_walk_work(each, len(each[2])) for each in layers))
         walks = sum(_walk_work(each, count) for each in layers for count in range(len(each[2])))
         self._done, self._total = 0.0, len(image) * walks + self._last_walk
@@ -131,11 +130,8 @@ class NAFStream:
     def _queries(self, maps: Callable[[int], list[list[RowWindow]]], first: int) -> Iterator[Tensor]:
         """Bands (B, rows, Wo, dim) after RoPE, from row `first` on."""
         image_size = self.image.shape[2], self.image.shape[3]
-        periods = self.naf.image_encoder.rope.periods
-        periods = periods.double() if self.dtype == torch.float64 else periods
-        row_angles, col_angles = (rope_angles(size, periods) for size in self.size)
-        dtype = torch.promote_types(self.dtype, periods.dtype)
-        strip = max(1, _ROTATED_ELEMENTS // (self.size[1] * self.naf.dim))
+        row_angles, col_angles = self.naf.image_encoder.angles(self.size, self.dtype)
+        dtype = torch.promote_types(self.dtype, row_angles.dtype)
         windows = maps(adaptive_span(first, image_size[0], self.size[0])[0])
         for start in range(first, self.size[0], self.step):
             stop = min(start + self.step, self.size[0])
@@ -146,10 +142,7 @@ class NAFStream:
                     for part, place in zip(parts, half.split([len(part) for part in parts]), strict=True):
                         place.copy_(part)
                     window.drop(adaptive_span(stop, image_size[0], self.size[0])[0])
-            for top in range(start, stop, strip):
-                rows = slice(top, min(top + strip, stop))
-                view = band[:, rows.start - start : rows.stop - start]
-                view.copy_(rotate(view, row_angles[rows], col_angles, heads=self.naf.heads_rope))
+            rotate_in_place(band, row_angles[start:stop], col_angles, heads=self.naf.heads_rope)
             yield band
 
     def _maps_after_statistics(self) -> Callable[[int], list[list[RowWindow]]]:
@@ -160,7 +153,7 @@ class NAFStream:
         affines = [{name: self._affines(name, index) for name in self.branches} for index in range(len(self.image))]
         return lambda first: [
             [
-                RowWindow(stack_bands(sample, *self.branches[name]._layers(self.dtype), affine, first), first)
+                RowWindow(stack_bands(sample, *self.branches[name].layers(self.dtype), affine, first), first)
                 for name, affine in by_branch.items()
             ]
             for sample, by_branch in zip(self.image, affines, strict=True)
@@ -168,7 +161,7 @@ class NAFStream:
 
     def _affines(self, name: str, sample: int) -> list[Affine]:
         """Scale and shift of each norm of a branch on one sample, from the state as far as it has them."""
-        layers = self.branches[name]._layers(self.dtype)
+        layers = self.branches[name].layers(self.dtype)
         affines: list[Affine] = []
         for index, step in enumerate(layers[2]):
             key = f"{name}.{sample}.{index}"
@@ -178,7 +171,7 @@ class NAFStream:
                 self._advance(_walk_work(layers, index))
             else:
                 bands = self._watched(stack_bands(self.image[sample], *layers, affines), _walk_work(layers, index))
-                affines.append(next_affine(bands, step, groups=_GROUPS, eps=_EPS))
+                affines.append(next_affine(bands, step, groups=GROUPS, eps=EPS))
                 self.state[key] = torch.stack(affines[-1]).cpu()
         return affines
 
