@@ -1,5 +1,7 @@
 """The official implementation's outputs, scores, queries, keys and gradients."""
 
+import math
+
 import pytest
 import torch
 
@@ -46,6 +48,20 @@ def test_every_backend_gives_the_official_output(fill, path, with_autograd):
     rows, cols = torch.tensor(probe["key_rows"]), torch.tensor(probe["key_cols"])
     keys = guidance.keys.permute(0, 1, 4, 2, 3).flatten(1, 2)[:, order]
     assert relative_error(keys[:, :, rows][..., cols], tensors["probe_keys"]) <= LIMIT
+
+
+@pytest.mark.parametrize("path", golden_cases("naf"))
+def test_the_kernels_give_the_official_output(fill, path):
+    pytest.importorskip("triton")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    upsampler, meta, tensors, output_size = load(fill, path, backend="triton")
+    if device == "cpu" and math.prod(output_size) > 1000:
+        pytest.skip("too large for Triton's interpreter; runs where a CUDA device is")
+    inputs = (tensors[name].to(device) for name in ("image", "features"))
+    with torch.no_grad():
+        out = upsampler.to(device)(*inputs, output_size)
+    # On CUDA the encoder's convolutions may be TF32, PyTorch's default.
+    assert fill.error(meta, tensors, out.cpu()) <= (LIMIT if device == "cpu" else 1e-2)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
