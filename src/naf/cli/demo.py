@@ -61,7 +61,9 @@ def demo(
                 )
             assert result.features is not None
             write_features(
-                folder / f"{name}.safetensors", result.features, metadata(f"{name}.png", result, network, method, "naf")
+                folder / f"{name}.safetensors",
+                result.features,
+                metadata(f"{name}.png", result.coarse, network, method, "naf"),
             )
             write_picture(folder / f"{name}.png", _sheet(name, network.name, image, result, bilinear))
             console.print(

@@ -168,7 +168,7 @@ class _Run:
             )
         stored = self.folder / f"{name}.{self.save.value}"
         if stored in missing and result.features is not None:
-            about = metadata(photo, result, self.backbone, self.method, self.method_name)
+            about = metadata(photo, result.coarse, self.backbone, self.method, self.method_name)
             write_features(stored, result.features, about)
         if self._picture(name) in missing:
             write_picture(self._picture(name), to_image(result.picture))
@@ -188,7 +188,7 @@ class _Run:
         assert path is not None
 
         def open_store(coarse: FeatureMap, shape: tuple[int, int, int], settings: str) -> BandStore:
-            about = about_features(photo, coarse, self.backbone, self.method, self.method_name)
+            about = metadata(photo, coarse, self.backbone, self.method, self.method_name)
             kind = store_class(path, self.dtype)
             return kind(path, name, shape, self.dtype, about, settings, overwrite=self.overwrite)
 
@@ -211,15 +211,8 @@ def describe(result: Upsampled | Streamed, output_size: tuple[int, int]) -> str:
     return f"{channels} channels, {h}x{w} → {ho}x{wo} ({ratio})"
 
 
-def metadata(photo: str, result: Upsampled, backbone: Backbone, method: Upsampler, name: str) -> dict[str, object]:
+def metadata(photo: str, coarse: FeatureMap, backbone: Backbone, method: Upsampler, name: str) -> dict[str, object]:
     """What is stored beside features: where they come from and how they lie on the photo."""
-    return about_features(photo, result.coarse, backbone, method, name)
-
-
-def about_features(
-    photo: str, coarse: FeatureMap, backbone: Backbone, method: Upsampler, name: str
-) -> dict[str, object]:
-    """The same before there is a result."""
     return {
         "photo": os.fsencode(photo).decode(errors="replace"),
         "image_size": "x".join(map(str, coarse.image_size)),

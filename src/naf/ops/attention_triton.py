@@ -121,36 +121,6 @@ def serves(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood) -> bool:
     return v.shape[1] == q.shape[1] or device_tiles(neighborhood, q.device).keys <= _MOST_KEYS
 
 
-class TritonAttention(torch.autograd.Function):
-    """Forward and backward by kernels; the backward pass makes the weights anew."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, scale: float) -> Tensor:
-        ctx.save_for_backward(q, k, v)
-        ctx.neighborhood, ctx.scale = neighborhood, scale
-        return attend(q, k, v, neighborhood, scale)
-
-    @staticmethod
-    @backward_pass
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v = ctx.saved_tensors
-        grads = TritonAttention.gradients(grad_out, q, k, v, ctx.neighborhood, ctx.scale, ctx.needs_input_grad[:3])
-        return (*grads, None, None)
-
-    @staticmethod
-    def gradients(
-        grad_out: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        neighborhood: Neighborhood,
-        scale: float,
-        needs: Sequence[bool],
-    ) -> tuple[Tensor | None, ...]:
-        """Gradients of q, k and v, None where not needed."""
-        return attend_backward(grad_out, q, k, v, neighborhood, scale, needs)
-
-
 def attend(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, scale: float) -> Tensor:
     """Forward pass, arguments and result as :func:`naf.ops.attention.neighborhood_attention`."""
     k, v = _channels_last(k), _channels_last(v)
@@ -218,6 +188,25 @@ def attend_backward(
 def _current(device: torch.device) -> AbstractContextManager[Any]:
     """Makes the device the current one: kernels run there."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+class TritonAttention(torch.autograd.Function):
+    """Forward and backward by kernels; the backward pass makes the weights anew."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, scale: float) -> Tensor:
+        ctx.save_for_backward(q, k, v)
+        ctx.neighborhood, ctx.scale = neighborhood, scale
+        return attend(q, k, v, neighborhood, scale)
+
+    @staticmethod
+    @backward_pass
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v = ctx.saved_tensors
+        grads = attend_backward(grad_out, q, k, v, ctx.neighborhood, ctx.scale, ctx.needs_input_grad[:3])
+        return (*grads, None, None)
+
+    gradients = staticmethod(attend_backward)
 
 
 def _cut(tiles: DeviceTiles, operand: Any, *, is_backward: bool = False, must_fit: bool = False) -> Blocks:

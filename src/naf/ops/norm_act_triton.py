@@ -117,7 +117,8 @@ def _statistics(moments: Tensor, x: Tensor, eps: float) -> Tensor:
     pixels = x.shape[2] * x.shape[3]
     out = moments.new_empty(batch, 2, groups)
     size = x.shape[1] // groups
-    kernels.statistics[groups, batch](moments, out, pixels, tiles, eps, _tile(x.shape[1]), groups, size, 1024)
+    tile = _tile(x.shape[1])
+    kernels.statistics[groups, batch](moments, out, pixels, tiles, eps, tile, groups, size, 1024, **LAUNCH)
     return out
 
 

@@ -298,8 +298,8 @@ class Upsampler(nn.Module, ABC):
     ) -> Iterator[tuple[slice, Tensor]]:
         """The output in bands of rows, top to bottom, for outputs that memory cannot hold.
 
-        NAF makes the guidance in bands too, where the whole would not fit in `memory_budget`; that takes about two
-        and a half times as long, since each norm's statistics cost a walk over the layers before it. Other methods
+        NAF makes the guidance in bands too, where the whole would not fit in `memory_budget`; that takes a little
+        over twice as long, since each norm's statistics cost a walk over the layers before it. Other methods
         encode the whole image. No gradients.
 
         Args:
