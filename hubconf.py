@@ -27,6 +27,11 @@ def naf(pretrained: bool = True, device: str = "cpu", **config: Any) -> _naf.Ups
     return _create("naf", pretrained, device, config)
 
 
+def naf_plus(pretrained: bool = False, device: str = "cpu", **config: Any) -> _naf.Upsampler:
+    """NAF with coordinates in coarse cells, interleaved branches and cell neighborhoods; pretrained=True raises."""
+    return _create("naf+", pretrained, device, config)
+
+
 def naf_plus_plus(pretrained: bool = False, device: str = "cpu", **config: Any) -> _naf.Upsampler:
     """NAF++ (768 channels, 5 blocks a branch); its weights are not released, so pretrained=True raises."""
     return _create("naf++", pretrained, device, config)

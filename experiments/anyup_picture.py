@@ -10,7 +10,7 @@ from pathlib import Path
 
 import skimage.data
 import torch
-from squeezenet import SqueezeNet
+from pretrained import SqueezeNet
 
 import naf
 from naf.data import read_image

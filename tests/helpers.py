@@ -19,6 +19,7 @@ CHANNELS = 8
 # Configurations that make a network small and take features of CHANNELS channels; names not listed take none.
 SMALL = {
     "naf": {"dim": 32, "img_layers": 1},
+    "naf+": {"dim": 32, "img_layers": 1},
     "naf++": {"dim": 48, "img_layers": 2},
     "jafar": {"qk_dim": 16, "v_dim": CHANNELS},
     "anyup": {"qk_dim": 16},

@@ -122,7 +122,8 @@ def test_names_are_listed_in_order():
 
 # torch.hub ----------------------------------------------------------------------------------------------------------
 
-HUB_ENTRIES = sorted({"naf++": "naf_plus_plus"}.get(name, name.replace("-", "_")) for name in naf.list_upsamplers())
+HUB_NAMES = {name: name.replace("+", "_plus").replace("-", "_") for name in naf.list_upsamplers()}
+HUB_ENTRIES = sorted(HUB_NAMES.values())
 
 
 def hub_load(name, **options):
@@ -152,7 +153,7 @@ def test_hub_entries_have_the_official_signature(name):
 
 @pytest.mark.parametrize("name", HUB_ENTRIES)
 def test_torch_hub_gives_every_upsampler_ready_for_use(name):
-    registered = "naf++" if name == "naf_plus_plus" else name.replace("_", "-")
+    registered = next(key for key, value in HUB_NAMES.items() if value == name)
     upsampler = hub_load(name, pretrained=False, device="cpu", **config_of(registered))
     assert isinstance(upsampler, naf.Upsampler)
     assert upsampler.name == registered

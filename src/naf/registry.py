@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -66,6 +66,12 @@ class Entry:
         config: dict[str, Any] = {self.channels_argument: channels} if self.channels_argument else {}
         return {**config, "patch_size": stride} if "patch_size" in self.options else config
 
+    def full_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Constructor arguments with the defaults of those that are not given; without a backbone."""
+        parameters = inspect.signature(self.cls.__init__).parameters
+        defaults = {key: parameters[key].default for key in self.options}
+        return {key: value for key, value in {**defaults, **config}.items() if key != "backbone"}
+
     @property
     def needs_weights(self) -> bool:
         """Whether there is something to be trained or fitted."""
@@ -117,15 +123,20 @@ def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto"
             - "official": the authors' release, downloaded once into the torch hub cache, checked by sha256; and
               "official:RELEASE" where a method has several (`naf models --releases` lists them). A release brings
               the configuration that it needs.
-            - a path (.safetensors, .pth, .pt) or a state dict: loaded strictly, never unpickled.
+            - a path (.safetensors, .pth, .pt), a folder of `Upsampler.save_pretrained` or a state dict: loaded
+              strictly, never unpickled.
+            - "hf:USER/REPOSITORY", or "hf:USER/REPOSITORY@REVISION" to pin a commit or tag: a repository of the
+              Hugging Face Hub, downloaded once (:mod:`naf.hub`).
             - None: freshly initialised from PyTorch's global generator.
-        config: arguments of the method's constructor.
+        config: arguments of the method's constructor. Those not given are taken from the file of the weights, if it
+            names them (`naf export` and the Hub write them); ones that contradict it are refused, but for the
+            method's `calling_options`.
 
     Returns:
         The upsampler; its `weights_source` says in words what was loaded.
 
     Raises:
-        ValueError: for an unknown name or an argument out of range.
+        ValueError: for an unknown name, or an argument out of range or other than the weights need.
         TypeError: for an unknown argument; lists the known ones.
         WeightsError: if the weights are not to be had or do not fit.
     """
@@ -133,21 +144,50 @@ def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto"
     for key in config:
         if key not in known.options:
             raise TypeError(f"{name!r} has no argument {key!r}; it takes {', '.join(known.options) or 'none'}")
-    release = weight_files.resolve(name, weights)
-    if release is not None:
-        for key, needed in release.config.items():
-            if config.get(key, needed) != needed:
-                raise ValueError(f"{key} is {config[key]!r}, but the release {release.name!r} needs {needed!r}")
-        config = {**release.config, **config}
-    config = {**known.config, **config}
+    source = weight_files.find(name, weights)
+    needed = _needed(known, source)
+    # A file of the same name was trained with a configuration of its own, a plain one of that name or not.
+    stated = config if source.record is None or source.record.upsampler == name else {**known.config, **config}
+    clash = [
+        key
+        for key, value in needed.items()
+        if key in stated and stated[key] != value and key not in known.cls.calling_options
+    ]
+    if clash and source.is_optional:
+        source, needed = replace(source, content=None), {}
+    elif clash:
+        faults = ", ".join(f"{key} is {stated[key]!r}, but {source.label} needs {needed[key]!r}" for key in clash)
+        raise ValueError(faults)
+    config = {**known.config, **needed, **config}
     with torch.random.fork_rng(devices=[], enabled=weights is not None):
         if weights is not None:
             torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
         upsampler = known.cls(**config).eval()
-    upsampler.name = name
+    upsampler.name, upsampler.config = name, known.full_config(config)
     if next(upsampler.parameters(), None) is not None or not (weights is None or weights == "auto"):
-        upsampler.weights_source = weight_files.load(upsampler, name, weights)
+        weight_files.load(upsampler, source)
     return upsampler
+
+
+def _needed(known: Entry, source: weight_files.Source) -> Mapping[str, Any]:
+    """Constructor arguments that the weights need.
+
+    Raises:
+        WeightsError: if they are weights of another method, or of a later version of this one.
+    """
+    record = source.record
+    if record is None or not record.upsampler:  # another program's file may name more than ours
+        return {key: value for key, value in source.config.items() if key in known.options}
+    other = _ENTRIES.get(record.upsampler)
+    if other is None or other.cls is not known.cls:
+        raise weight_files.WeightsError(f"{source.label} holds weights of {record.upsampler!r}, not of {known.name!r}")
+    unknown = sorted(record.config.keys() - set(known.options))
+    if unknown:
+        raise weight_files.WeightsError(
+            f"{source.label} was made with arguments that {known.name!r} does not have here: {', '.join(unknown)}. "
+            "A newer version of the package may have them"
+        )
+    return record.config
 
 
 def _suggest(name: str, known: Mapping[str, object]) -> str:

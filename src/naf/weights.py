@@ -8,6 +8,7 @@ import logging
 import pickle
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from naf.hub_files import PREFIX, DownloadError
+from naf.hub_files import fetch as fetch_repository
 from naf.releases import Release, channels_of_releases, find_release, releases_of
+from naf.weight_record import WEIGHTS_FILE, RecordError, WeightRecord, read_folder_record, read_record
 
 if TYPE_CHECKING:
     from naf.upsamplers.base import Upsampler
@@ -60,28 +64,87 @@ def resolve(name: str, weights: object) -> Release | None:
     return release
 
 
-def load(upsampler: Upsampler, name: str, weights: str | Path | Mapping[str, Tensor] | None) -> str:
-    """Fill an upsampler as `naf.create` asks; returns in words what was loaded.
+@dataclass(frozen=True)
+class Source:
+    """What `weights` of `naf.create` stands for.
+
+    Attributes:
+        words: what `Upsampler.weights_source` will say.
+        content: a file, a state dict or a release that is yet to be fetched; None leaves the network untrained.
+        record: what the file says of itself, None where it says nothing.
+        is_optional: whether a network that it does not fit stays untrained, with a warning.
+    """
+
+    words: str
+    content: Path | Mapping[str, Tensor] | Release | None = None
+    record: WeightRecord | None = None
+    is_optional: bool = False
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Constructor arguments that the weights need."""
+        if isinstance(self.content, Release):
+            return self.content.config
+        return {} if self.record is None else self.record.config
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return f"the release {self.content.name!r}" if isinstance(self.content, Release) else f"checkpoint {self.words}"
+
+
+def find(name: str, weights: object) -> Source:
+    """What `weights` stands for, see `naf.create`; only "hf:…" is downloaded here, since it tells its configuration.
 
     Raises:
-        WeightsError: as :func:`load_checkpoint`, :func:`resolve` and :func:`fetch`.
+        WeightsError: if there are no such weights, or what their file says of itself is damaged.
     """
     if weights is None:
-        return "untrained"
-    if weights == "auto":
-        return _load_auto(upsampler, name)
-    if weights == "embedded":
-        path = embedded_path(name)
-        if path is None:
-            raise WeightsError(f"the package carries no weights for {name!r}: pass weights=None or a checkpoint")
-        load_checkpoint(upsampler, path)
-        return "embedded"
+        return Source("untrained")
+    if isinstance(weights, Mapping):
+        return Source("state dict", weights)
+    if not isinstance(weights, str | Path):
+        raise WeightsError(f"weights are a {type(weights).__name__}, expected a path, a state dict or a known word")
     release = resolve(name, weights)
     if release is not None:
-        load_checkpoint(upsampler, fetch(release))
-        return "official release" + ("" if release.name == name else f" {release.name}")
-    load_checkpoint(upsampler, weights)
-    return "state dict" if isinstance(weights, Mapping) else str(weights)
+        return Source("official release" + ("" if release.name == name else f" {release.name}"), release)
+    try:
+        if weights in ("auto", "embedded"):
+            path = embedded_path(name)
+            if path is None and weights == "embedded":
+                raise WeightsError(f"the package carries no weights for {name!r}: pass weights=None or a checkpoint")
+            return Source("embedded", path, None if path is None else read_record(path), weights == "auto")
+        if isinstance(weights, str) and weights.startswith(PREFIX):
+            folder = fetch_repository(weights.removeprefix(PREFIX))
+            words = f"{weights.partition('@')[0]}@{folder.name}"
+            return Source(words, folder / WEIGHTS_FILE, read_folder_record(folder))
+        path = Path(weights)
+        if path.is_dir():
+            return Source(str(path), path / WEIGHTS_FILE, read_folder_record(path))
+        return Source(str(path), path, read_record(path))
+    except (RecordError, DownloadError) as error:
+        raise WeightsError(str(error)) from error
+
+
+def load(upsampler: Upsampler, source: Source) -> None:
+    """Fill an upsampler, and note there what it was filled from.
+
+    Raises:
+        WeightsError: as :func:`load_checkpoint` and :func:`fetch`.
+    """
+    content = source.content
+    if source.is_optional:
+        content = read_state(content) if isinstance(content, Path) else None
+        if content is None or _misfits(upsampler, content):
+            upsampler.weights_source = "untrained (seed 0)"
+            hint = ' (weights="official" downloads a release)' if releases_of(upsampler.name) else ""
+            log.warning(
+                "%s is untrained: the package carries no weights for this configuration%s", upsampler.name, hint
+            )
+            return
+    if content is not None:
+        load_checkpoint(upsampler, fetch(content) if isinstance(content, Release) else content)
+    upsampler.weights_source, upsampler.record = source.words, source.record
 
 
 def load_checkpoint(upsampler: nn.Module, source: str | Path | Mapping[str, Tensor]) -> None:
@@ -127,14 +190,15 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(
-            f"checkpoint {path}: no such file (words for weights: auto, embedded, official, official:RELEASE)"
+            f"checkpoint {path}: no such file (words for weights: auto, embedded, official, official:RELEASE, "
+            "hf:USER/REPOSITORY)"
         )
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"checkpoint {path} is no readable safetensors file: {error}") from error
-    state = _load_tensors(path)
+    state = read_plain(path)
     for key in ("state_dict", "model_state_dict", "model", *dict.fromkeys(r.upsampler for r in releases_of())):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
@@ -211,8 +275,14 @@ _HARMLESS: dict[str, type] = {
 _HARMLESS["collections.defaultdict"] = defaultdict
 
 
-def _load_tensors(path: Path) -> Any:
-    """What a file of torch.save holds, with `weights_only=True`: nothing of the file is ever run."""
+def read_plain(path: Path) -> Any:
+    """What a file of torch.save holds, tensors and plain values; nothing of the file is ever run.
+
+    Settings of a training script (OmegaConf's, Lightning's) are passed over.
+
+    Raises:
+        WeightsError: if it is damaged or holds other objects.
+    """
     try:
         stand_ins: list[Any] = []
         try:
@@ -236,18 +306,6 @@ def embedded_path(name: str) -> Path | None:
     """The weights that the package carries for an upsampler, or None."""
     path = Path(__file__).parent / "assets" / f"{name}.safetensors"
     return path if path.is_file() else None
-
-
-def _load_auto(upsampler: Upsampler, name: str) -> str:
-    path = embedded_path(name)
-    if path is not None:
-        state = read_state(path)
-        if not _misfits(upsampler, state):
-            load_checkpoint(upsampler, state)
-            return "embedded"
-    hint = ' (weights="official" downloads a release)' if releases_of(name) else ""
-    log.warning("%s is untrained: the package carries no weights for this configuration%s", name, hint)
-    return "untrained (seed 0)"
 
 
 def _misfits(upsampler: nn.Module, state: Mapping[str, Tensor]) -> list[str]:

@@ -87,8 +87,8 @@ def test_auto_takes_the_embedded_backbone_offline_and_says_so(monkeypatch):
     monkeypatch.setattr(timm_backbone, "is_available", lambda name: False)
     monkeypatch.setattr(naf.backbones, "is_available", lambda name: False)
     backbone = naf.backbones.create("auto", max_side=64)
-    assert backbone.name == "hog"
-    assert "in place of DINOv3" in backbone.note
+    assert backbone.name == "embedded"
+    assert "trained network) in place of DINOv3" in backbone.note
     assert backbone.extract(torch.rand(1, 3, 128, 128)).input_size == (64, 64)
 
 

@@ -195,7 +195,7 @@ def test_demo_writes_a_sheet_and_features_for_each_photo(tmp_path):
     result = run("demo", cwd=tmp_path)
     assert "in place of DINOv3" in result.stdout
     folder = tmp_path / "out/demo"
-    sizes = {"astronaut": (16, 512, 512), "chelsea": (16, 300, 451), "coffee": (16, 400, 600)}
+    sizes = {"astronaut": (384, 512, 512), "chelsea": (384, 300, 451), "coffee": (384, 400, 600)}
     for name, shape in sizes.items():
         assert picture(folder / f"{name}.png").shape[1] > 4 * 480
         with safe_open(folder / f"{name}.safetensors", "pt") as file:

@@ -63,6 +63,31 @@ def test_gradients_of_queries_or_keys_alone(chosen):
     assert relative_error(*grads) <= 1e-5
 
 
+# (heads, channels a head): a head half of which is no power of two, and the smallest there is.
+@pytest.mark.parametrize(("heads", "dim"), [(2, 16), (3, 12), (2, 4)])
+def test_alternating_channels_and_periods_of_their_own_for_rows_and_columns(heads, dim):
+    maps = [randn(2, 6, 9, heads * dim // 2, seed=i).to(DEVICE) for i in range(2)]
+    periods = rope_periods(dim, 100.0).to(DEVICE) * torch.tensor([[1.0], [0.6]], device=DEVICE)
+
+    def alternating(maps, periods):
+        guidance = torch.stack(maps, dim=-1).flatten(-2)
+        angles = (rope_angles(size, own) for size, own in zip((6, 9), periods, strict=True))
+        queries = rotate(guidance, *angles, heads=heads)
+        return queries, F.adaptive_avg_pool2d(queries.permute(0, 3, 1, 2), (3, 3)).permute(0, 2, 3, 1)
+
+    def by_kernels(maps, periods):
+        return rotate_and_pool(maps, periods, (3, 3), heads=heads, interleave=True)
+
+    results = []
+    for function, dtype in ((by_kernels, torch.float32), (alternating, torch.float64)):
+        own = tuple(x.to(dtype, copy=True).requires_grad_() for x in maps)
+        queries, keys = function(own, periods.to(dtype))
+        (queries.square() * randn(*queries.shape).to(queries)).sum().add(keys.sin().sum()).backward()
+        results.append([queries, keys, *(x.grad for x in own)])
+    for actual, expected in zip(*results, strict=True):
+        assert relative_error(actual, expected) <= 1e-5
+
+
 def test_maps_of_any_layout():
     first, second = (randn(2, 16, 6, 8, seed=i).to(DEVICE).permute(0, 2, 3, 1) for i in range(2))
     periods = rope_periods(8, 100.0).to(DEVICE)

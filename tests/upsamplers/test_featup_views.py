@@ -40,20 +40,20 @@ def blur_by_definition(x):
 @pytest.mark.parametrize("size", [(64, 64), (40, 56), (16, 24)], ids=str)
 def test_views_are_flipped_zoomed_padded_and_cropped(size):
     image, views = randn(2, *size, dtype=torch.float64), draw_views(40, generator())
-    drawn = zip(*(values.tolist() for values in views), strict=True)
+    drawn = zip(*(values.tolist() for values in views[:3]), strict=True)
     expected = torch.stack([view_by_definition(image, *view) for view in drawn])
     torch.testing.assert_close(see(image, views), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_views_are_drawn_over_the_whole_range():
-    flip, zoom, corner = draw_views(2000, generator())
+    flip, zoom, corner, _ = draw_views(2000, generator())
     assert 0.45 < flip.double().mean() < 0.55
     assert 0.45 < (zoom == 1).double().mean() < 0.55
     assert 1.78 < zoom.max() <= 1.8
     assert zoom[zoom > 1].min() < 1.02
     assert corner.min() < 0.01
     assert 0.99 < corner.max() < 1
-    assert all(torch.equal(a, b) for a, b in zip(draw_views(5, generator(3)), draw_views(5, generator(3)), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(draw_views(5, generator(3))[:3], draw_views(5, generator(3))[:3], strict=True))
 
 
 def test_the_blur_matrix_is_the_gaussian_with_reflected_border():

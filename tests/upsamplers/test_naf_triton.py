@@ -19,6 +19,8 @@ CONFIGS = {
     "default": {},
     "one_rope_head": {"dim": 48, "heads_rope": 1},
     "no_encoder": {"use_encoder": False},
+    "naf_plus": {"coordinates": "cells", "interleave": True},
+    "ablations": {"dim": 48, "encoder": "resnet", "interleave": True, "key_pooling": "max", "position": "none"},
 }
 # Image size, output size, grid.
 SIZES = {"integer": ((12, 16), (12, 16), (3, 4)), "pooled": ((17, 12), (9, 12), (4, 5))}

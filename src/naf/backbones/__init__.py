@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from naf.backbones.base import Backbone, FeatureMap
+from naf.backbones.embedded import EmbeddedBackbone
 from naf.backbones.hog import Hog
 from naf.backbones.timm import BackboneError, TimmBackbone, is_available
 
-__all__ = ["AUTO", "Backbone", "BackboneError", "FeatureMap", "Hog", "TimmBackbone", "create"]
+__all__ = ["AUTO", "Backbone", "BackboneError", "EmbeddedBackbone", "FeatureMap", "Hog", "TimmBackbone", "create"]
 
 AUTO = "vit_small_patch16_dinov3.lvd1689m"
 
@@ -23,7 +24,8 @@ def create(name: str = "auto", **config: Any) -> Backbone:
 
             - a timm name ("vit_small_patch14_reg4_dinov2.lvd142m", "convnext_tiny.dinov3_lvd1689m", …), with timm's
               pretrained weights; keywords `pretrained`, `layer`, `dtype`, `max_side`: see :class:`TimmBackbone`.
-            - "embedded": what works with no download; for the present "hog".
+            - "embedded": a small trained network that the package carries; keywords `stride` (16 or 8), `max_side`: see
+              :class:`EmbeddedBackbone`.
             - "hog": a weight-free descriptor; keywords `stride`, `max_side`: see :class:`Hog`.
             - "auto": DINOv3 ViT-S/16 if its weights are in the local cache or the hub answers within 3 seconds,
               otherwise "embedded"; `note` then says so. Keyword `max_side`, and `dtype` for DINOv3.
@@ -35,7 +37,9 @@ def create(name: str = "auto", **config: Any) -> Backbone:
     """
     if name == "auto":
         return _auto(**config)
-    if name in ("embedded", "hog"):
+    if name == "embedded":
+        return EmbeddedBackbone(**config)
+    if name == "hog":
         return Hog(**config)
     return TimmBackbone(name, **config)
 
@@ -48,5 +52,5 @@ def _auto(*, max_side: int | None = None, dtype: torch.dtype = torch.float32) ->
         except BackboneError as error:
             reason = str(error)
     backbone = create("embedded", max_side=max_side)
-    backbone.note = f"{backbone.name} (embedded, no learned weights) in place of DINOv3 ViT-S/16: {reason}"
+    backbone.note = f"{backbone.name} (a small trained network) in place of DINOv3 ViT-S/16: {reason}"
     return backbone

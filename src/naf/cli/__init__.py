@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from naf.cli import bench, compare, demo, models, upsample
+from naf.cli import bench, compare, demo, export, models, train, upsample
 from naf.cli.console import fail
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app.command("upsample")(upsample.upsample)
 app.command("compare")(compare.compare)
 app.command("models")(models.models)
 app.command("demo")(demo.demo)
+app.command("train")(train.train)
+app.command("export")(export.export)
 app.add_typer(bench.app, name="bench")
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from naf.cli.console import print_table
 from naf.registry import Entry, entry, list_upsamplers
 from naf.releases import Release, releases_of
+from naf.weight_record import read_record
 from naf.weights import embedded_path
 
 
@@ -66,9 +67,11 @@ def _weights(about: Entry) -> tuple[str, str]:
     if about.cls.fits_one_image:
         return "fitted to an image", "-"
     kinds, licences = [], []
-    if embedded_path(about.name) is not None:
+    embedded = embedded_path(about.name)
+    if embedded is not None:
+        record = read_record(embedded)
         kinds.append("embedded")
-        licences.append("Apache-2.0")
+        licences.append("Apache-2.0" if record is None else record.about.get("licence", "unknown"))
     known: list[Release] = releases_of(about.name)
     if known:
         cached = sum(release.path.exists() for release in known)

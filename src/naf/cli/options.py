@@ -24,7 +24,7 @@ Weights = Annotated[
     str,
     typer.Option(
         help="auto, official or official:RELEASE (downloads the authors' file; `naf models --releases`), none "
-        "(untrained), a checkpoint file, or NAME=SOURCE for single methods, separated by commas."
+        "(untrained), a checkpoint file, hf:USER/REPOSITORY, or NAME=SOURCE for single methods, separated by commas."
     ),
 ]
 NeighborhoodRule = Annotated[

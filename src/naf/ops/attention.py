@@ -26,7 +26,14 @@ from naf.ops.attention_op import Backend, attend
 from naf.ops.autograd import savable
 from naf.ops.neighborhood import Neighborhood
 
-__all__ = ["Backend", "attend_points", "neighborhood_attention", "neighborhood_scores", "point_scores"]
+__all__ = [
+    "Backend",
+    "attend_points",
+    "average_points",
+    "neighborhood_attention",
+    "neighborhood_scores",
+    "point_scores",
+]
 
 _BACKENDS = get_args(Backend)
 _GATHER_ELEMENTS = 1 << 24  # gathered keys and values a step
@@ -101,8 +108,24 @@ def attend_points(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, cols: Tensor, *
         (B, n, N, e) or (B, 1, N, e), dtype of v.
     """
     dtype = compute_dtype(q, k, v)
-    weights = point_scores(q.to(dtype), k, rows, cols, scale).softmax(-1)  # (B, n, N, kh*kw)
-    if v.shape[1] != q.shape[1]:
+    return average_points(point_scores(q.to(dtype), k, rows, cols, scale), v, rows, cols)
+
+
+def average_points(scores: Tensor, v: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+    """Softmax-weighted means of the values at single positions.
+
+    Args:
+        scores: (B, n, N, kh * kw), of :func:`point_scores`.
+        v: values, (B, n, h, w, e), or (B, 1, h, w, e) shared by all heads.
+        rows: as :func:`attend_points`.
+        cols: likewise.
+
+    Returns:
+        (B, n, N, e) or (B, 1, N, e), dtype of v.
+    """
+    dtype = compute_dtype(scores, v)
+    weights = scores.to(dtype).softmax(-1)
+    if v.shape[1] != scores.shape[1]:
         weights = weights.mean(1, keepdim=True)
     values = _gather(v.to(dtype), rows, cols)  # (B, n, N, kh*kw, e)
     return (weights[..., None, :] @ values)[..., 0, :].to(v.dtype)

@@ -107,13 +107,17 @@ def rotate_adjacent(x: Tensor, row_angles: Tensor, col_angles: Tensor, *, heads:
         row_angles: (H, D/4), radians.
         col_angles: (W, D/4), radians.
         heads: RoPE heads.
-        out: where to write, (H, W, heads * D), channels adjacent in memory; bfloat16 is computed in float32.
+        out: where to write, (H, W, heads * D) or (H, W, heads, D), channels of a head adjacent in memory; bfloat16 is
+            computed in float32.
+
+    Rows and columns may have other numbers of angles than D/4, if those of both make D/2.
     """
     height, width, dtype = len(row_angles), len(col_angles), row_angles.dtype
+    out = out.view(height, width, heads, -1, 2)
     rows, cols = (torch.polar(torch.ones_like(angles), angles) for angles in (row_angles, col_angles))
     turn = torch.cat([rows[:, None].expand(-1, width, -1), cols[None].expand(height, -1, -1)], dim=-1)[:, :, None]
     pairs = torch.view_as_complex(x.to(dtype).unflatten(-1, (heads, -1, 2)))  # (H, W, heads, D/2)
     if out.dtype == dtype:
-        torch.mul(pairs, turn, out=torch.view_as_complex(out.unflatten(-1, (heads, -1, 2))))
+        torch.mul(pairs, turn, out=torch.view_as_complex(out))
     else:
-        out.copy_(torch.view_as_real(pairs * turn).flatten(2))
+        out.copy_(torch.view_as_real(pairs * turn))

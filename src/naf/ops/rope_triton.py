@@ -21,28 +21,31 @@ _ROWS = 8  # of a program's tile where no keys are pooled
 
 
 def rotate_and_pool(
-    maps: tuple[Tensor, ...], periods: Tensor, grid: tuple[int, int], *, heads: int
+    maps: tuple[Tensor, ...], periods: Tensor, grid: tuple[int, int], *, heads: int, interleave: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Queries, the guidance rotated by its position, and keys, their means over coarse cells. Differentiable.
 
     Args:
         maps: one map (B, Ho, Wo, heads * D), or two whose channels follow each other; float32, bfloat16 or float16,
             on a device where Triton runs.
-        periods: (D/4,) float32, of :func:`naf.ops.rope.rope_periods`, divided by any factor on the coordinates.
+        periods: (D/4,) float32, of :func:`naf.ops.rope.rope_periods`, divided by any factor on the coordinates; or
+            (2, D/4), of rows and columns.
         grid: coarse grid (h, w); adaptive average pooling where it does not divide (Ho, Wo).
         heads: RoPE heads, contiguous chunks of channels.
+        interleave: whether the channels of two maps alternate, (B, Ho, Wo, heads * D / 2) each.
 
     Returns:
         Queries (B, Ho, Wo, heads * D) and keys (B, h, w, heads * D), dtype of the maps.
     """
     height, width = maps[0].shape[1:3]
     maps = tuple(x.contiguous() for x in maps)
+    periods = periods.expand(2, -1)
     divides = height % grid[0] == 0 and width % grid[1] == 0
     with torch.cuda.device_of(maps[0]):
         if divides and grid != (height, width):
-            queries, keys = _RotateAndPool.apply(periods, heads, grid, *maps)
+            queries, keys = _RotateAndPool.apply(periods, heads, interleave, grid, *maps)
             return queries, keys
-        queries = _RotateAndPool.apply(periods, heads, None, *maps)
+        queries = _RotateAndPool.apply(periods, heads, interleave, None, *maps)
     if divides:
         return queries, queries
     keys = torch.nn.functional.adaptive_avg_pool2d(queries.permute(0, 3, 1, 2), grid)
@@ -54,12 +57,12 @@ class _RotateAndPool(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, periods: Tensor, heads: int, grid: tuple[int, int] | None, *maps: Tensor
+        ctx: Any, periods: Tensor, heads: int, interleave: bool, grid: tuple[int, int] | None, *maps: Tensor
     ) -> Tensor | tuple[Tensor, Tensor]:
         batch, height, width, _ = maps[0].shape
         widths = [x.shape[-1] for x in maps]
         ctx.save_for_backward(periods)
-        ctx.heads, ctx.grid, ctx.widths = heads, grid, widths
+        ctx.heads, ctx.interleave, ctx.grid, ctx.widths = heads, interleave, grid, widths
         queries = maps[0].new_empty(batch, height, width, sum(widths))
         keys = None if grid is None else queries.new_empty(batch, *grid, sum(widths))
         cell = (_ROWS, _PIXELS) if grid is None else (height // grid[0], width // grid[1])
@@ -68,7 +71,7 @@ class _RotateAndPool(torch.autograd.Function):
         programs = triton.cdiv(width, cells * cell[1]), triton.cdiv(height, cell[0]), batch * heads
         kernels.rotate[programs](
             *(*_pair(maps), periods, queries, keys, height, width, *cell),
-            *(*_channels(widths, heads, len(periods)), cells, span),
+            *(*_channels(widths, heads, interleave, periods), cells, span),
             num_warps=_warps(periods),
             **LAUNCH,
         )
@@ -85,23 +88,31 @@ class _RotateAndPool(torch.autograd.Function):
         with torch.cuda.device_of(grad_queries):
             kernels.rotate_back[programs](
                 *(grad_queries.contiguous(), None if grad_keys is None else grad_keys.contiguous(), periods),
-                *(*_pair(grads), height, width, *cell, *_channels(ctx.widths, ctx.heads, len(periods))),
+                *(*_pair(grads), height, width, *cell, *_channels(ctx.widths, ctx.heads, ctx.interleave, periods)),
                 *(_ROWS, _PIXELS),
                 num_warps=_warps(periods),
                 **LAUNCH,
             )
-        return None, None, None, *grads
+        return None, None, None, None, *grads
 
 
 def _pair(maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
     return maps[0], maps[1] if len(maps) > 1 else None
 
 
-def _channels(widths: list[int], heads: int, quarter: int) -> tuple[int, int, int, int, int]:
-    """Channels of the first map and of all, heads, a quarter of a head, and the power of two that holds its half."""
-    return widths[0], sum(widths), heads, quarter, triton.next_power_of_2(2 * quarter)
+def _channels(
+    widths: list[int], heads: int, interleave: bool, periods: Tensor
+) -> tuple[int, int, int, bool, int, int, int]:
+    """Compile-time constants of the kernels.
+
+    Channels of the first map and of all, heads, whether maps alternate, a quarter of a head, the place of the columns'
+    periods behind the rows', and the power of two that holds half a head.
+    """
+    quarter = periods.shape[1]
+    half = triton.next_power_of_2(2 * quarter)
+    return widths[0], sum(widths), heads, interleave, quarter, periods.stride(0), half
 
 
 def _warps(periods: Tensor) -> int:
     """Warps that hold a block of pixels without spilling."""
-    return 4 if len(periods) <= 16 else 8
+    return 4 if periods.shape[1] <= 16 else 8

@@ -119,6 +119,7 @@ class AnyUp(CrossAttentionUpsampler):
 
     normalizes_queries = False
     smallest_grid = 2  # the aggregation pads by reflection
+    calling_options = ("q_chunk_size", "resize_image")
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from naf.releases import channels_of_releases
 from naf.upsamplers.checks import check_channels, check_finite, check_map, pair_of_sizes, whole_number
+from naf.weight_record import WeightRecord
 
 Positions = Sequence[float] | Tensor
 
@@ -241,6 +243,12 @@ class Upsampler(nn.Module, ABC):
     """What `naf.create` was asked for."""
     weights_source: str = "none needed"
     """In words, what `naf.create` loaded."""
+    config: Mapping[str, Any] | None = None
+    """Constructor arguments in full, without a backbone; None where `naf.create` did not make it."""
+    record: WeightRecord | None = None
+    """What the file that it was filled from says of itself."""
+    calling_options: ClassVar[tuple[str, ...]] = ()
+    """Constructor arguments that choose how to compute, not what the weights mean: a caller may overrule a file's."""
     computed_buffers: ClassVar[tuple[str, ...]] = ()
     """Entries of the state dict that follow from the configuration; a checkpoint must agree with them."""
     uses_image: ClassVar[bool] = True
@@ -261,6 +269,8 @@ class Upsampler(nn.Module, ABC):
     """Whether `torch.export` takes the forward."""
     couples_batch: ClassVar[bool] = False
     """Whether the images of a batch influence each other."""
+    normalizes_features: bool = False
+    """Whether the output lies in the space of the features after a layer norm over the channels."""
 
     @classmethod
     def adapt_state(cls, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -358,6 +368,18 @@ class Upsampler(nn.Module, ABC):
         """Bytes that :meth:`iter_rows` takes on the CPU besides its bands, about, with the least `memory_budget`."""
         del grid
         return self.memory(image_size, output_size)
+
+    def save_pretrained(self, folder: str | Path, *, card: str | Path | None = None) -> None:
+        """Write config.json, model.safetensors and README.md; see :func:`naf.hub.save_pretrained`."""
+        from naf import hub
+
+        hub.save_pretrained(self, folder, card=card)
+
+    def push_to_hub(self, repository: str, *, card: str | Path | None = None, **options: Any) -> str:
+        """Upload to the Hugging Face Hub; see :func:`naf.hub.push_to_hub`."""
+        from naf import hub
+
+        return hub.push_to_hub(self, repository, card=card, **options)
 
     def _stream(
         self,

@@ -184,6 +184,7 @@ class FeatUp(Upsampler):
         self.smallest_grid = radius // 2 + 1  # reflection on the first level, of twice the grid
         self.upsampler = Stack(feat_dim, key_dim, radius)
         self.norm = ChannelNorm(feat_dim) if use_norm else None
+        self.normalizes_features = use_norm
 
     @classmethod
     def adapt_state(cls, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -89,16 +89,19 @@ class AttentionDownsampler(nn.Module):
         self.scale = nn.Parameter(torch.ones(kernel, 1, kernel))
         self.shift = nn.Parameter(torch.zeros(kernel, 1, kernel))
 
-    def forward(self, x: Tensor, patches: Patches, generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, patches: Patches, generator: torch.Generator | None = None, values: Tensor | None = None
+    ) -> Tensor:
         """Cells of the views of a map.
 
         Args:
             x: (H, W, dim), contiguous.
             patches: of the views.
             generator: of the dropout, on the CPU; None for none.
+            values: what is averaged, (H, W, e), contiguous: a projection of x, say; None for x itself.
 
         Returns:
-            (n, h, w, dim).
+            (n, h, w, dim or e).
         """
         attention = self.attention(x, patches, generator)  # (n, h, k, w, k)
         height, kernel, width = attention.shape[1:4]
@@ -107,7 +110,7 @@ class AttentionDownsampler(nn.Module):
         mixed = mixed.unflatten(3, (width, kernel)).permute(0, 3, 1, 2, 4)  # (n, w, h, P, k)
         weights = mixed.flatten(2, 3) @ patches.cols  # (n, w, h * P, W)
         weights = weights.unflatten(2, (height, -1))
-        sums: Tensor = _WindowSums.apply(weights, x, patches.starts)
+        sums: Tensor = _WindowSums.apply(weights, x if values is None else values, patches.starts)
         return sums
 
     def attention(self, x: Tensor, patches: Patches, generator: torch.Generator | None) -> Tensor:

@@ -53,22 +53,34 @@ class Objective(nn.Module):
         loss: Tensor = (
             self._reconstruction(cells[..., 1:], targets)
             + _MAGNITUDE * (cells[..., 0] - torch.linalg.vector_norm(targets, dim=3)).square().mean()
-            + _VARIATION * _total_variation(magnitude[..., 0])
+            + _VARIATION * total_variation(magnitude[..., 0])
             + _SHARPNESS * (_blur(hr) - hr).square().mean()
         )
         return loss
 
     def _reconstruction(self, cells: Tensor, targets: Tensor) -> Tensor:
-        """Squared error where the learned scale of a cell says how far it counts: outliers count less."""
-        scale = (self.outlier(targets) + 0.1).exp().clamp(min=1e-4)  # (n, h, w, 1)
-        error = (cells - targets).square().mean(3, keepdim=True)
-        loss: Tensor = (error / (2 * scale.square()) + scale.log()).mean()
-        return loss
+        return reconstruction_error(cells, targets, self.outlier(targets)).mean()
 
 
-def _total_variation(x: Tensor) -> Tensor:
-    """Squared differences of neighbours, summed over both axes, a pixel of (H, W)."""
-    return (x.diff(dim=0).square().sum() + x.diff(dim=1).square().sum()) / x.numel()
+def reconstruction_error(cells: Tensor, targets: Tensor, log_scale: Tensor) -> Tensor:
+    """Squared error where a learned scale of each cell says how far it counts: outliers count less.
+
+    Args:
+        cells: (…, C).
+        targets: (…, C).
+        log_scale: (…, 1), learned, before a shift by 0.1.
+
+    Returns:
+        (…, 1).
+    """
+    scale = (log_scale + 0.1).exp().clamp(min=1e-4)
+    error: Tensor = (cells - targets).square().mean(-1, keepdim=True)
+    return error / (2 * scale.square()) + scale.log()
+
+
+def total_variation(x: Tensor) -> Tensor:
+    """Squared differences of neighbours, summed over both axes of (…, H, W), a value."""
+    return (x.diff(dim=-2).square().sum() + x.diff(dim=-1).square().sum()) / x.numel()
 
 
 def _blur(x: Tensor) -> Tensor:

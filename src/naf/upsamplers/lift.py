@@ -84,6 +84,7 @@ class LiFT(Upsampler):
 
     is_linear = is_convex = keeps_constants = False
     has_attention = False
+    calling_options = ("iterations",)
 
     def __init__(
         self,

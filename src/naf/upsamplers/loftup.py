@@ -115,6 +115,7 @@ class LoftUp(Upsampler):
     is_linear = is_convex = keeps_constants = False
     has_attention = False
     couples_batch = True
+    normalizes_features = True
 
     def __init__(
         self,

@@ -9,108 +9,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from naf.ops.attention import Backend, attend_points, neighborhood_attention, neighborhood_scores, point_scores
-from naf.ops.neighborhood import Neighborhood, Rule, make_neighborhood
+from naf.ops.attention import Backend
+from naf.ops.neighborhood import Rule, make_neighborhood
 from naf.ops.triton_device import uses_triton
 from naf.registry import register
-from naf.upsamplers.base import Attention, Guidance, Upsampler
+from naf.upsamplers.base import Upsampler
 from naf.upsamplers.checks import check_map, whole_number
-from naf.upsamplers.naf_encoder import ImageEncoder, pool
+from naf.upsamplers.naf_branch_variants import EncoderKind
+from naf.upsamplers.naf_encoder import CoordinateScales, ImageEncoder, pool
+from naf.upsamplers.naf_guidance import NeighborhoodGuidance, check_heads
+from naf.upsamplers.naf_keys import KeyPooling, convolve_keys, pool_keys
+from naf.upsamplers.naf_position import Position, SpatialGuidance, SpatialKernel
 from naf.upsamplers.naf_stream import NAFStream, held_bytes
 
 _PAPER = "arXiv 2511.18452"
 
-
-class NeighborhoodGuidance(Guidance):
-    """Queries and keys of a batch of images.
-
-    Attributes:
-        queries: (B, n, Ho, Wo, d), after RoPE.
-        keys: (B, n, h, w, d).
-        neighborhood: which coarse cells each output pixel attends to.
-        order: encoder channel at each position of all heads' queries and keys, (n * d,); None where it is the same.
-    """
-
-    def __init__(
-        self,
-        queries: Tensor,
-        keys: Tensor,
-        neighborhood: Neighborhood,
-        backend: Backend,
-        order: Tensor | None = None,
-    ) -> None:
-        super().__init__(queries.shape[0], neighborhood.grid, neighborhood.output_size)
-        self.queries, self.keys, self.neighborhood, self.backend = queries, keys, neighborhood, backend
-        self.order = order
-        self.heads = queries.shape[1]
-        self.scale = 1 / math.sqrt(queries.shape[-1])
-
-    def scores(self) -> Tensor:
-        """Scaled scores before the softmax, (B, n, Ho, Wo, kh * kw), kernel rows slowest."""
-        return neighborhood_scores(self.queries, self.keys, self.neighborhood, scale=self.scale)
-
-    def _check_features(self, features: Tensor) -> None:
-        super()._check_features(features)
-        _check_heads(features, self.heads, self.heads * self.queries.shape[-1])
-
-    def _values(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) as values of each head, (B, n, h, w, C/n)."""
-        values: Tensor = features.unflatten(1, (self.heads, -1)).permute(0, 1, 3, 4, 2)
-        return values
-
-    def _attend(self, values: Tensor, start: int, stop: int) -> Tensor:
-        queries, neighborhood = self.queries[:, :, start:stop], self.neighborhood.band(start, stop)
-        return neighborhood_attention(queries, self.keys, values, neighborhood, scale=self.scale, backend=self.backend)
-
-    def _upsample(self, features: Tensor) -> Tensor:
-        return self._bands(features)(0, self.output_size[0])
-
-    def _upsample_linear(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        outputs, channels = weight.shape
-        if outputs * self.heads >= channels:
-            return super()._upsample_linear(features, weight, bias)
-        # A head goes through its own channels' columns of the weight, on the coarse grid; the heads' results add up.
-        per_head = weight.unflatten(1, (self.heads, -1))  # (K, n, C/n)
-        projected = torch.einsum("bnhwc,knc->bnhwk", self._values(features), per_head)
-        out = self._attend(projected, 0, self.output_size[0]).sum(1).permute(0, 3, 1, 2)
-        return out if bias is None else out + bias[:, None, None]
-
-    def _bands(self, features: Tensor) -> Callable[[int, int], Tensor]:
-        values = self._values(features)
-        return lambda start, stop: _merge_heads(self._attend(values, start, stop))
-
-    def _at_pixels(self, features: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        values, parts = self._values(features), []
-        for row, col in zip(rows.split(4096), cols.split(4096), strict=True):
-            queries = self.queries[:, :, row, col]  # (B, n, N, d)
-            cells = (table.to(self.keys.device) for table in (self.neighborhood.rows[row], self.neighborhood.cols[col]))
-            points = attend_points(queries, self.keys, values, *cells, scale=self.scale)
-            parts.append(points.permute(0, 1, 3, 2).flatten(1, 2))  # (B, C, N)
-        return torch.cat(parts, dim=2) if parts else features.new_empty(*features.shape[:2], 0)
-
-    def _attention(self, row: int, col: int, features: Tensor | None) -> Attention:
-        del features  # the weights come from the image alone
-        rows, cols = self.neighborhood.rows[row].to(self.keys.device), self.neighborhood.cols[col].to(self.keys.device)
-        query = self.queries[:, :, row, col][:, :, None]
-        weights = point_scores(query, self.keys, rows[None], cols[None], self.scale).softmax(-1)
-        return Attention(weights[:, :, 0].unflatten(-1, (len(rows), len(cols))), rows, cols)
-
-
-def _merge_heads(x: Tensor) -> Tensor:
-    """(B, n, H, W, e) as (B, n*e, H, W); free of copies for the attention's memory layout."""
-    return x.permute(0, 2, 3, 1, 4).flatten(3).permute(0, 3, 1, 2)
+Coordinates = Literal["image", "cells"]
 
 
 @register(
     "naf",
     paper=_PAPER,
     summary="Neighborhood Attention Filtering: any features, any ratio",
+)
+@register(
+    "naf+",
+    paper=_PAPER,
+    summary="NAF with coordinates in coarse cells, interleaved branches and cell neighborhoods",
+    config={"coordinates": "cells", "interleave": True, "neighborhood": "cell"},
 )
 @register(
     "naf++",
@@ -138,12 +70,30 @@ class NAF(Upsampler):
         img_layers: blocks a branch, at least 1; the paper's L.
         neighborhood: "official" or "cell": the rule for ratios that are no integers, see
             :func:`naf.ops.axis_table`.
+        coordinates: "image": RoPE's coordinates run from -1 to 1 over the image on each axis, so that a coarse cell is
+            another phase step on every grid; "cells": they run from -h / reference_cells to h / reference_cells over
+            h coarse cells, and a cell is the same step on every grid.
+        reference_cells: with coordinates="cells" the grid on which they are those of the image. No weights depend on
+            it: a release, trained on 16-cell inputs for most of its steps, keeps the cell step of its training on
+            other grids with coordinates="cells" and 16; a smaller value narrows the kernel in space, a larger one
+            widens it.
+        interleave: False puts the channels of the pixel branch before those of the context branch, so that of 4
+            attention heads 2 see the one and 2 the other; True lets them alternate, so that every head sees both.
+            Weights trained one way do not serve the other. Needs an encoder of two branches.
+        encoder: of the paper's ablation (table 6): "dual", two branches; "pixel", one of 1x1 convolutions with all
+            channels; "inception", one of Inception blocks; "resnet", two of blocks with skip connections. The blocks
+            of the last two are our reading, see :mod:`naf.upsamplers.naf_branch_variants`.
+        key_pooling: from queries to keys (table 6): "average", "max", "conv" (average, then a 1x1 convolution) or
+            "bilinear".
+        position: "rope"; "none"; or "manhattan" or "gaussian": a learned spatial kernel (table 7, eq. 6), see
+            :mod:`naf.upsamplers.naf_position`, computed without the kernels of `backend`.
         backend: "auto", "triton", "blocked" or "reference": see :mod:`naf.ops.attention`.
 
     Raises:
         ValueError: for values outside the above.
     """
 
+    calling_options = ("backend", "coordinates", "kernel_size", "neighborhood", "reference_cells", "rope_rescale")
     computed_buffers = ("image_encoder.rope.periods",)
 
     def __init__(
@@ -159,18 +109,43 @@ class NAF(Upsampler):
         *,
         neighborhood: Rule = "official",
         backend: Backend = "auto",
+        coordinates: Coordinates = "image",
+        reference_cells: float = 16.0,
+        interleave: bool = False,
+        encoder: EncoderKind = "dual",
+        key_pooling: KeyPooling = "average",
+        position: Position = "rope",
     ) -> None:
         super().__init__()
         _check_config(dim, heads_attn, heads_rope, kernel_size, rope_base, rope_rescale, img_layers)
-        for name, value, choices in (("neighborhood", neighborhood, Rule), ("backend", backend, Backend)):
+        for name, value, choices in (
+            ("neighborhood", neighborhood, Rule),
+            ("backend", backend, Backend),
+            ("coordinates", coordinates, Coordinates),
+            ("encoder", encoder, EncoderKind),
+            ("key_pooling", key_pooling, KeyPooling),
+            ("position", position, Position),
+        ):
             if value not in get_args(choices):
                 raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, get_args(choices)))}")
+        if not 0 < reference_cells < math.inf:
+            raise ValueError(f"reference_cells is {reference_cells!r}, expected a positive number of cells")
+        if interleave and encoder in ("pixel", "inception"):
+            raise ValueError(f"interleave is True, but the encoder {encoder!r} has one branch: nothing can alternate")
         self.dim, self.heads_attn, self.heads_rope, self.kernel_size = dim, heads_attn, heads_rope, kernel_size
         self.use_encoder, self.rope_rescale = use_encoder, rope_rescale
         self.neighborhood: Rule = neighborhood
         self.backend: Backend = backend
+        self.coordinates: Coordinates = coordinates
+        self.reference_cells = reference_cells
+        self.key_pooling: KeyPooling = key_pooling
+        self.position: Position = position
         self.image_channels = 3 if use_encoder else dim
-        self.image_encoder = ImageEncoder(dim, img_layers, heads_rope, rope_base, heads_attn)
+        self.image_encoder = ImageEncoder(dim, img_layers, heads_rope, rope_base, heads_attn, encoder, interleave)
+        self.key_conv = nn.Conv2d(dim, dim, 1) if key_pooling == "conv" else None
+        self.spatial_kernel = None
+        if position in ("manhattan", "gaussian"):
+            self.spatial_kernel = SpatialKernel(position, heads_attn, kernel_size)
 
     def forward(  # type: ignore[override]
         self, image: Tensor, features: Tensor, output_size: Sequence[int], return_weights: bool = False
@@ -196,23 +171,32 @@ class NAF(Upsampler):
         Args:
             enable: False keeps all maps, as a new upsampler does.
         """
-        for branch in (self.image_encoder.encoder, self.image_encoder.sem_encoder):
+        for branch in self.image_encoder.branches.values():
             branch.grad_checkpointing = enable
 
     def memory(self, image_size: tuple[int, int], output_size: tuple[int, int]) -> int:
         """The guidance, and one branch's map at the size of the (reduced) image with what its making needs."""
-        pixels = math.prod(_reduced_size(image_size, output_size))
-        return 4 * self.dim * math.prod(output_size) + 2 * self.dim * pixels + (64 << 20)
+        encoder, pixels = self.image_encoder, math.prod(_reduced_size(image_size, output_size))
+        maps = 1 if encoder.is_lean else 5  # plain layers hold a map before and after norm, SiLU, padding and product
+        channels = self.dim // len(encoder.branches)
+        return 4 * self.dim * math.prod(output_size) + 4 * channels * maps * pixels + (64 << 20)
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether :meth:`iter_rows` can encode in bands; some variants encode the whole image instead."""
+        return self.image_encoder.is_lean and self.key_pooling == "average" and self.spatial_kernel is None
 
     def _guidance(self, image: Tensor | None, features: Tensor, output_size: Sequence[int]) -> NeighborhoodGuidance:
         check_map("features", features)
-        _check_heads(features, self.heads_attn, self.dim)  # before the image is encoded for nothing
+        check_heads(features, self.heads_attn, self.dim)  # before the image is encoded for nothing
         guidance = super()._guidance(image, features, output_size)
         assert isinstance(guidance, NeighborhoodGuidance)
         return guidance
 
     def stream_memory(self, image_size: tuple[int, int], output_size: tuple[int, int], grid: tuple[int, int]) -> int:
         """The queries that wait for their keys, and the bands of every layer of the encoder."""
+        if not self.can_stream:
+            return self.memory(image_size, output_size)
         reduced = _reduced_size(image_size, output_size)
         return held_bytes(self, reduced, output_size, grid) + (64 << 20)
 
@@ -229,11 +213,12 @@ class NAF(Upsampler):
     ) -> Iterator[tuple[slice, Tensor]]:
         if (
             image is None  # refused there
+            or not self.can_stream
             or image.device.type == "mps"  # knows no float64, which the statistics need
             or len(image) * self.memory((image.shape[2], image.shape[3]), output_size) <= memory_budget
         ):
             return super()._stream(image, features, output_size, rows, start, state, memory_budget, on_progress)
-        _check_heads(features, self.heads_attn, self.dim)
+        check_heads(features, self.heads_attn, self.dim)
         grid = features.shape[2], features.shape[3]
         self._check_sizes(image, output_size, grid)
         seen = self._as_seen(image, output_size, grid)
@@ -247,46 +232,51 @@ class NAF(Upsampler):
                 "resolution; average-pool the features first"
             )
         image = _reduce(image, output_size)
-        if self.use_encoder and min(image.shape[2:]) < 2:
+        least = max(branch.least_side for branch in self.image_encoder.branches.values())
+        if self.use_encoder and min(image.shape[2:]) < least:
             raise ValueError(
                 f"image is {tuple(image.shape[2:])} pixels as the encoder sees it (at most four times the smaller "
-                "side of output_size), expected at least 2 on each side for reflect padding"
+                f"side of output_size), expected at least {least} on each side for reflect padding"
             )
         return image
 
     def _encode(self, image: Tensor, output_size: tuple[int, int], grid: tuple[int, int]) -> NeighborhoodGuidance:
         image = self._as_seen(image, output_size, grid)
-        encoder, rescale, order = self.image_encoder, self._rescale(), None
+        encoder, scales, order = self.image_encoder, self.coordinate_scales(grid), None
         if uses_triton(image, next(encoder.parameters())):
             maps = encoder.maps(image) if self.use_encoder else [image]
-            queries, keys = encoder.rotate_and_pool(maps, output_size, grid, rescale)
+            queries, keys = encoder.rotate_and_pool(maps, output_size, grid, scales)
+            if self.key_pooling in ("max", "bilinear"):
+                keys = pool_keys(queries, grid, self.key_pooling)
         else:
             if self.use_encoder:
-                queries, order = encoder(image, output_size, rescale), encoder.order(image)
+                queries, order = encoder(image, output_size, scales), encoder.order(image)
             else:
-                queries = encoder.rotate(pool(image, output_size).permute(0, 2, 3, 1), rescale)
-            keys = pool(queries.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
+                queries = encoder.rotate(pool(image, output_size).permute(0, 2, 3, 1), scales)
+            keys = pool_keys(queries, grid, self.key_pooling)
+        if self.key_conv is not None:
+            keys = convolve_keys(keys, self.key_conv, order)
         neighborhood = make_neighborhood(grid, output_size, self.kernel_size, self.neighborhood)
         split = [x.unflatten(-1, (self.heads_attn, -1)).permute(0, 3, 1, 2, 4) for x in (queries, keys)]
-        return NeighborhoodGuidance(split[0], split[1], neighborhood, self.backend, order)
+        made = split[0], split[1], neighborhood, self.backend, order
+        return (
+            NeighborhoodGuidance(*made) if self.spatial_kernel is None else SpatialGuidance(*made, self.spatial_kernel)
+        )
+
+    def coordinate_scales(self, grid: tuple[int, int]) -> CoordinateScales:
+        """Factors on RoPE's coordinates for a coarse grid (h, w); in training with a random one, drawn at each call.
+
+        Without RoPE they are 0, which turns nothing.
+        """
+        factor = self._rescale() if self.position == "rope" else 0.0
+        if self.coordinates == "image":
+            return factor, factor
+        return factor * (grid[0] / self.reference_cells), factor * (grid[1] / self.reference_cells)
 
     def _rescale(self) -> float | Tensor:
-        """Factor on RoPE's coordinates: random in training."""
         if not self.training or self.rope_rescale == 1:
             return 1.0
         return self.rope_rescale ** (2 * torch.rand((), device=self.image_encoder.rope.periods.device) - 1)
-
-
-def _check_heads(features: Tensor, heads: int, dim: int) -> None:
-    channels = features.shape[1]
-    if channels % heads:
-        full = -(-channels // heads) * heads
-        divisors = " or ".join(str(n) for n in range(1, heads) if channels % n == 0 and dim % n == 0)
-        raise ValueError(
-            f"features have {channels} channels, which heads_attn={heads} does not divide: pad them with zeros to "
-            f"{full} channels and drop the last {full - channels} of the output, or create the upsampler with "
-            f"heads_attn={divisors}"
-        )
 
 
 def _reduce(image: Tensor, output_size: tuple[int, int]) -> Tensor:

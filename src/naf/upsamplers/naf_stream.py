@@ -23,7 +23,7 @@ from naf.ops.norm_act import NormActConv, adaptive_span
 from naf.ops.norm_act_stream import Affine, RowWindow, next_affine, pooled_parts, stack_bands
 from naf.ops.rope import rotate_in_place
 from naf.upsamplers.execution import lean_dtype
-from naf.upsamplers.naf_encoder import EPS, GROUPS, Branch
+from naf.upsamplers.naf_branch import EPS, GROUPS, Branch
 
 if TYPE_CHECKING:
     from naf.upsamplers.naf import NAF
@@ -35,11 +35,11 @@ class NAFStream:
     """A batch of images and their features, to be upsampled in bands.
 
     Args:
-        naf: in evaluation mode.
+        naf: in evaluation mode; one that :attr:`NAF.can_stream`.
         image: (B, 3, H, W) as the encoder shall see it, or (B, dim, H, W) guidance where naf uses no encoder.
         features: (B, C, h, w).
         output_size: (Ho, Wo).
-        state: scale and shift of each norm, (2, dim / 2) under "BRANCH.SAMPLE.NORM"; what is missing is added.
+        state: scale and shift of each norm, (2, dim / branches) under "BRANCH.SAMPLE.NORM"; what is missing is added.
         on_progress: called with the share of the work done, 0 … 1.
     """
 
@@ -59,9 +59,8 @@ class NAFStream:
         # The first coarse row that an output row, or one below it, attends to: tables need not be monotone.
         self.first_keys = self.neighborhood.rows.amin(1).flip(0).cummin(0).values.flip(0).tolist()
         self.step = step_rows(self.size[0], self.grid[0])
-        self.branches: dict[str, Branch] = {}
-        if naf.use_encoder:
-            self.branches = {"encoder": naf.image_encoder.encoder, "sem_encoder": naf.image_encoder.sem_encoder}
+        branches = naf.image_encoder.branches.items() if naf.use_encoder else ()
+        self.branches = {name: branch for name, branch in branches if isinstance(branch, Branch)}
         self.dtype = lean_dtype(naf, image.device) if naf.use_encoder else image.dtype
         layers = [branch.layers(self.dtype) for branch in self.branches.values()]
         self._last_walk = len(image) * (1 + sum(_walk_work(each, len(each[2])) for each in layers))
@@ -130,16 +129,18 @@ class NAFStream:
     def _queries(self, maps: Callable[[int], list[list[RowWindow]]], first: int) -> Iterator[Tensor]:
         """Bands (B, rows, Wo, dim) after RoPE, from row `first` on."""
         image_size = self.image.shape[2], self.image.shape[3]
-        row_angles, col_angles = self.naf.image_encoder.angles(self.size, self.dtype)
+        encoder, scales = self.naf.image_encoder, self.naf.coordinate_scales(self.grid)
+        row_angles, col_angles = encoder.angles(self.size, self.dtype, scales)
         dtype = torch.promote_types(self.dtype, row_angles.dtype)
         windows = maps(adaptive_span(first, image_size[0], self.size[0])[0])
         for start in range(first, self.size[0], self.step):
             stop = min(start + self.step, self.size[0])
             band = new_buffer((len(windows), stop - start, self.size[1], self.naf.dim), dtype, self.image.device)
             for out, sample in zip(band, windows, strict=True):
-                for half, window in zip(out.chunk(len(sample), dim=-1), sample, strict=True):
+                places = encoder.parts(out) if self.branches else (out,)
+                for place_of_map, window in zip(places, sample, strict=True):
                     parts = pooled_parts(window, image_size, self.size, start, stop)
-                    for part, place in zip(parts, half.split([len(part) for part in parts]), strict=True):
+                    for part, place in zip(parts, place_of_map.split([len(part) for part in parts]), strict=True):
                         place.copy_(part)
                     window.drop(adaptive_span(stop, image_size[0], self.size[0])[0])
             rotate_in_place(band, row_angles[start:stop], col_angles, heads=self.naf.heads_rope)
@@ -191,7 +192,7 @@ def held_bytes(naf: NAF, image_size: tuple[int, int], output_size: tuple[int, in
     cell = -(-output_size[0] // grid[0])
     rows = min(output_size[0], naf.kernel_size * cell + 2 * step_rows(output_size[0], grid[0]))
     queries = 4 * naf.dim * output_size[1] * rows
-    layers = 2 * len(naf.image_encoder.encoder)
+    layers = sum(len(branch) for branch in naf.image_encoder.branches.values())
     # Of each layer a band, its padded copy and its rows from the layer below; what one output row averages.
     bands = 4 * naf.dim * image_size[1] * (16 * layers + -(-image_size[0] // output_size[0]))
     return queries + bands

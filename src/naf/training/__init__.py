@@ -1,0 +1,1 @@
+"""Training of upsamplers: data, feature sources, objectives, the two-stage recipe on Lightning and Hydra."""

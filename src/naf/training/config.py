@@ -1,0 +1,259 @@
+"""The configuration of a run: composed by Hydra, checked, compared."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from naf.training.plan import Geometry, Stage
+
+PACKAGE = "naf.configs"
+DECISIVE = ("upsampler", "weights", "objective", "stages", "sources", "optimizer", "seed", "checkpoint_every", "data.photos")
+"""Keys that decide a run's losses: a run goes on only where these are as they were."""
+
+
+@dataclass
+class DataConfig:
+    """Photos. See `configs/data/folder.yaml` for what the keys mean."""
+
+    root: Any = MISSING
+    val: Any = None
+    val_photos: int = 32
+    photos: dict[str, Any] = field(default_factory=dict)
+    cache: str | None = None
+    cache_dtype: str = "float16"
+    workers: int = 2
+
+
+@dataclass
+class TrainerConfig:
+    """What goes to Lightning's trainer; other arguments of it may be added with `+trainer.KEY=VALUE`."""
+
+    accelerator: str = "auto"
+    devices: Any = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass
+class TrainConfig:
+    """All keys and their types. See `configs/train.yaml` for what they mean."""
+
+    name: str = MISSING
+    folder: str = MISSING
+    backbone: Any = MISSING
+    seed: int = 0
+    resume: bool = True
+    sanity: bool = False
+    sweep: dict[str, Any] = field(default_factory=dict)
+    upsampler: dict[str, Any] = field(default_factory=dict)
+    weights: Any = None
+    objective: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 3
+    validate_every: int = 500
+    pictures_every: int = 500
+    pictures: int = 4
+    log_every: int = 10
+
+
+def load(overrides: Sequence[str] = (), config_dir: Path | None = None) -> DictConfig:
+    """The configuration that Hydra composes from the package's files and some overrides.
+
+    Args:
+        overrides: Hydra's, e.g. "experiment=naf_vits", "data.root=photos", "+trainer.deterministic=true".
+        config_dir: a folder with files and groups of one's own.
+
+    Raises:
+        ValueError: for anything that Hydra or the types refuse, in one line.
+    """
+    where = [] if config_dir is None else [f"hydra.searchpath=[file://{_folder(config_dir)}]"]
+    ConfigStore.instance().store("schema", TrainConfig)
+    try:
+        with readable():
+            config = _compose([*where, *overrides])
+            OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except UnknownKeyError as error:
+        known = _siblings(error.key, [*where, *overrides])
+        raise ValueError(f"key {error.key!r} is unknown{_suggest(error.key, known)}") from error
+    stages_of(config)
+    return config
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_module(PACKAGE, version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """As dicts, lists and scalars."""
+    found = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+def stages_of(config: DictConfig) -> list[Stage]:
+    """The stages, in their order.
+
+    Raises:
+        ValueError: for unknown keys, values out of range, or none.
+    """
+    stages = []
+    for name, value in plain(config)["stages"].items():
+        given = dict(value or {})
+        geometry = geometry_of(f"stages.{name}.geometry", given.pop("geometry", None) or {})
+        steps, batch, lr = (given.pop(key, default) for key, default in (("steps", 0), ("batch_size", 4), ("lr", 2e-4)))
+        if given:
+            raise ValueError(f"stages.{name}.{next(iter(given))} is unknown, expected steps, batch_size, lr, geometry")
+        for key, number in (("steps", steps), ("batch_size", batch)):
+            if not isinstance(number, int) or isinstance(number, bool) or number < (key == "batch_size"):
+                raise ValueError(f"stages.{name}.{key} is {number!r}, expected a whole number, 1 or more")
+        if not isinstance(lr, int | float) or not 0 < lr < 1:
+            raise ValueError(f"stages.{name}.lr is {lr!r}, expected a learning rate between 0 and 1")
+        if steps:
+            stages.append(Stage(steps, geometry, batch, float(lr)))
+    if not stages:
+        raise ValueError("stages hold no step, expected at least one stage with steps of 1 or more")
+    return stages
+
+
+def geometry_of(key: str, value: Mapping[str, Any]) -> Geometry:
+    """Sizes from plain values; one number may stand for a range.
+
+    Raises:
+        ValueError: for unknown keys or values out of range; names the key.
+    """
+    given, known = dict(value), Geometry()
+    image_size = _range(f"{key}.image_size", given.pop("image_size", known.image_size), int)
+    reduced = _range(f"{key}.reduced", given.pop("reduced", known.reduced), float)
+    ratio = given.pop("guidance_ratio", known.guidance_ratio)
+    largest = given.pop("guidance_max", known.guidance_max)
+    if given:
+        raise ValueError(
+            f"{key}.{next(iter(given))} is unknown, expected image_size, reduced, guidance_ratio, guidance_max"
+        )
+    if image_size[0] < 1 or not 0 < reduced[0] <= reduced[1] <= 1:
+        raise ValueError(f"{key} has image_size {image_size} and reduced {reduced}, expected pixels and shares up to 1")
+    if not isinstance(ratio, int | float) or ratio <= 0 or not isinstance(largest, int) or largest < 2:
+        raise ValueError(f"{key} has guidance_ratio {ratio!r} and guidance_max {largest!r}, expected positive numbers")
+    return Geometry((int(image_size[0]), int(image_size[1])), reduced, float(ratio), largest)
+
+
+def _range(key: str, value: Any, kind: type) -> tuple[Any, Any]:
+    low, high = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
+    kinds = (int,) if kind is int else (int, float)
+    if not all(isinstance(x, kinds) and not isinstance(x, bool) for x in (low, high)) or low > high:
+        raise ValueError(f"{key} is {value!r}, expected one number or [least, largest]")
+    return kind(low), kind(high)
+
+
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """That a run may go on in a folder.
+
+    Raises:
+        ValueError: naming the keys among DECISIVE that differ.
+    """
+    differing = [
+        f"{key} was {_brief(old)}, is {_brief(new)}"
+        for part in DECISIVE
+        for key, old, new in _differences(part, _at(before, part), _at(now, part))
+    ]
+    if differing:
+        raise ValueError(
+            f"folder {folder} holds a run of another configuration: {'; '.join(differing)}. "
+            "Give the same values, or another folder=…"
+        )
+
+
+def _at(values: Mapping[str, Any], dotted: str) -> Any:
+    found: Any = values
+    for key in dotted.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in dict.fromkeys([*old, *new]):
+            yield from _differences(f"{key}.{name}", old.get(name), new.get(name))
+    elif old != new:
+        yield key, old, new
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"--config-dir is {str(path)!r}, expected a folder")
+    return path.resolve()
+
+
+class UnknownKeyError(ValueError):
+    """An override of a key that there is not."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"key {key!r} is unknown")
+        self.key = key
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Hydra's errors as a ValueError of one line."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explained(error) from error
+
+
+def _explained(error: Exception) -> ValueError:
+    text = " ".join(" ".join(str(part) for part in (error, error.__cause__) if part).split())
+    if lost := re.search(r"Could not find '([^']+)/([^/']+)' Available options in '.+?': (.*?)(?: Config search|$)", text):
+        return ValueError(f"{lost[1]}={lost[2]} is unknown{_suggest(lost[2], lost[3].split())}")
+    if missing := re.search(r"[Mm]issing mandatory value: (\S+)", text):
+        return ValueError(f"{missing[1]} is missing, expected {missing[1]}=…")
+    if unknown := re.search(r"Could not override '([^']+)'", text):
+        return UnknownKeyError(unknown[1])
+    if wrong := re.search(r"(?:override (\S+) )?(Value .*?) full_key: (\S+)", text):
+        return ValueError(f"{wrong[3]}: {wrong[2]}")
+    return ValueError(re.sub(r" See https\S+.*", "", text))
+
+
+def _siblings(key: str, overrides: Sequence[str]) -> list[str]:
+    """Keys that there are where `key` was looked for."""
+    groups = [line for line in overrides if "." not in line.partition("=")[0] or line.startswith("hydra.searchpath")]
+    parent = key.rpartition(".")[0]
+    try:
+        found = _compose(groups)
+    except (HydraException, OmegaConfBaseException):
+        found = _compose([])
+    node = OmegaConf.select(found, parent) if parent else found
+    return [f"{parent}.{name}" if parent else str(name) for name in node] if isinstance(node, DictConfig) else []
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f", did you mean {' or '.join(close)}? " if close else ". "
+    return hint + f"Known: {', '.join(sorted(known)) or 'none'}"

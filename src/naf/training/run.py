@@ -1,0 +1,188 @@
+"""One training run in its folder: begun, gone on with, or found finished."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+import naf
+from naf.data.atomic import replace_file
+from naf.training import build
+from naf.training.checkpoint import LAST, read_checkpoint
+from naf.training.config import check_same, plain, stages_of
+from naf.training.datamodule import PhotoData
+from naf.training.errors import Interrupted
+from naf.training.metrics_file import read_metrics
+from naf.training.module import TrainingModule
+from naf.training.plan import Stage
+from naf.training.trainer import METRICS, make_trainer, precision_of, quiet
+
+CONFIG, RESULT, CHECKPOINTS = "config.yaml", "result.json", "checkpoints"
+"""In the folder of a run."""
+
+_FINAL_STEPS = 100  # whose mean is the final loss
+
+Result = dict[str, Any]
+
+
+def run(config: DictConfig, console: Console | None = None, *, stop: int | None = None) -> Result:
+    """Train as configured, from the last checkpoint in the folder where there is one.
+
+    The folder then holds config.yaml, metrics.csv, the loggers' files, samples/, checkpoints/ and result.json.
+
+    Args:
+        config: from :func:`naf.training.config.load`.
+        console: where progress goes.
+        stop: leave the run unfinished after so many steps, with a checkpoint.
+
+    Returns:
+        What is in result.json; of a finished run, without training again. Empty for a run that was left unfinished,
+        and in the processes beside the first.
+
+    Raises:
+        TrainingError: if it cannot go on: a loss that is not finite, a checkpoint that cannot be read or written.
+        Interrupted: by Ctrl-C.
+        ValueError: if the configuration does not hold together, or the folder holds a run of another.
+    """
+    console = console or Console()
+    values = plain(config)
+    folder = Path(values["folder"])
+    if rank_zero_only.rank == 0:  # the other processes begin while this one trains
+        _begin(values, folder)
+    if (folder / RESULT).exists():
+        console.print(f"{folder}: finished already", markup=False)
+        found: Result = json.loads((folder / RESULT).read_text())
+        return found
+    last = folder / CHECKPOINTS / LAST
+    step = int(read_checkpoint(last)["global_step"]) if last.exists() else 0
+    stages = stages_of(config)
+    total = sum(stage.steps for stage in stages)
+    trainer = make_trainer(values, console, step, min(total, stop or total), total)
+    module, data = _parts(values, stages)
+    if not step:
+        build.calibrate(module.feature_sources, data.train, stages, trainer.strategy.root_device)
+    parameters = sum(parameter.numel() for parameter in module.upsampler.parameters())
+    if trainer.is_global_zero:
+        begun = f"from step {step} of {total}" if step else f"{total} steps"
+        console.print(f"{folder}: {begun}, {module.upsampler.name} with {parameters:,} parameters", markup=False)
+    _fit(trainer, module, data, last if step else None, folder)
+    if trainer.global_step < total:
+        return {}
+    if data.val and module.validated_at < total:
+        with quiet():
+            trainer.validate(module, datamodule=data, verbose=False)
+    if not trainer.is_global_zero:
+        return {}
+    result = {
+        "steps": total,
+        "parameters": parameters,
+        "train_loss": _final_loss(folder / METRICS),
+        "validation": module.validation,
+        "seconds": round(module.seconds, 1),
+        "versions": {"naf": naf.__version__, "torch": torch.__version__, "lightning": L.__version__},
+        "machine": _machine(trainer),
+        "commit": _commit(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+    _write(folder / RESULT, json.dumps(result, indent=2) + "\n")
+    console.print(f"{folder}: finished, {module.seconds:.0f} s, loss {result['train_loss']:.4g}", markup=False)
+    return result
+
+
+def _begin(values: Mapping[str, Any], folder: Path) -> None:
+    """Make the folder and note the configuration, or find that it is the one of the run there."""
+    noted = folder / CONFIG
+    if not noted.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(noted, OmegaConf.to_yaml(OmegaConf.create(dict(values))))
+        return
+    if not values["resume"]:
+        raise ValueError(f"folder {folder} holds a run already and resume is false: give another folder=…")
+    before = OmegaConf.to_container(OmegaConf.load(noted))
+    assert isinstance(before, dict)
+    check_same({str(key): value for key, value in before.items()}, values, folder)
+
+
+def _parts(values: Mapping[str, Any], stages: list[Stage]) -> tuple[TrainingModule, PhotoData]:
+    sources = build.make_sources(values)
+    upsampler = build.make_upsampler(values, sources)
+    objective = build.make_objective(values, sources)
+    held_out = build.make_validation_photos(values, sources)
+    options = {key: value for key, value in values["optimizer"].items() if key != "algorithm"}
+    module = TrainingModule(
+        upsampler,
+        objective,
+        sources,
+        stages,
+        optimizer=build.make_optimizer(values),
+        **options,
+        log_every=values["log_every"],
+        caches=build.make_caches(values, sources, precision_of(values)),
+        validated=list(held_out),
+    )
+    data = PhotoData(
+        stages,
+        sources,
+        build.make_photos(values, sources, objective),
+        held_out,
+        seed=values["seed"],
+        steps_per_epoch=values["checkpoint_every"],
+        val_photos=values["data"]["val_photos"],
+        workers=values["data"]["workers"],
+    )
+    return module, data
+
+
+def _fit(trainer: L.Trainer, module: TrainingModule, data: PhotoData, checkpoint: Path | None, folder: Path) -> None:
+    try:
+        with quiet():
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as leaving:
+        if not isinstance(leaving.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it from then on
+        last = folder / CHECKPOINTS / LAST
+        where = f"step {read_checkpoint(last)['global_step']}" if last.exists() else "the start"
+        raise Interrupted(f"stopped at step {trainer.global_step}: the same command goes on from {where}") from None
+    finally:
+        for cache in module.caches.values():
+            cache.flush()
+
+
+def _final_loss(path: Path) -> float:
+    rows = [row for row in read_metrics(path) if "train/loss" in row]
+    last = [row["train/loss"] for row in rows if row["step"] > rows[-1]["step"] - _FINAL_STEPS]
+    return math.fsum(last) / len(last)
+
+
+def _machine(trainer: L.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
+
+
+def _commit() -> str | None:
+    """Of the checkout that this package is run from."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    replace_file(path, lambda temporary: temporary.write_text(text))
