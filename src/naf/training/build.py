@@ -127,7 +127,9 @@ def make_photos(
     found = {name: source.photos or shared for name, source in sources.items()}
     for name, photos in found.items():
         if photos is None:
-            raise ValueError(f"data.root is missing, expected data.root=FOLDER: source {name!r} has no photos of its own")
+            raise ValueError(
+                f"data.root is missing, expected data.root=FOLDER: source {name!r} has no photos of its own"
+            )
         needing = [part for part in (sources[name], objective) if getattr(part, "needs_segments", False)]
         if isinstance(sources[name], SegmentSource):
             needing = [sources[name]]

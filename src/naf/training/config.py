@@ -20,7 +20,17 @@ from omegaconf.errors import OmegaConfBaseException
 from naf.training.plan import Geometry, Stage
 
 PACKAGE = "naf.configs"
-DECISIVE = ("upsampler", "weights", "objective", "stages", "sources", "optimizer", "seed", "checkpoint_every", "data.photos")
+DECISIVE = (
+    "upsampler",
+    "weights",
+    "objective",
+    "stages",
+    "sources",
+    "optimizer",
+    "seed",
+    "checkpoint_every",
+    "data.photos",
+)
 """Keys that decide a run's losses: a run goes on only where these are as they were."""
 
 
@@ -230,9 +240,11 @@ def readable() -> Iterator[None]:
 
 def _explained(error: Exception) -> ValueError:
     text = " ".join(" ".join(str(part) for part in (error, error.__cause__) if part).split())
-    if lost := re.search(r"Could not find '([^']+)/([^/']+)' Available options in '.+?': (.*?)(?: Config search|$)", text):
+    if lost := re.search(
+        r"Could not find '([^']+)/([^/']+)' Available options in '.+?': (.*?)(?: Config search|$)", text
+    ):
         return ValueError(f"{lost[1]}={lost[2]} is unknown{_suggest(lost[2], lost[3].split())}")
-    if missing := re.search(r"[Mm]issing mandatory value: (\S+)", text):
+    if missing := re.search(r"[Mm]issing mandatory value: \S+ full_key: (\S+)", text):
         return ValueError(f"{missing[1]} is missing, expected {missing[1]}=…")
     if unknown := re.search(r"Could not override '([^']+)'", text):
         return UnknownKeyError(unknown[1])
@@ -250,7 +262,8 @@ def _siblings(key: str, overrides: Sequence[str]) -> list[str]:
     except (HydraException, OmegaConfBaseException):
         found = _compose([])
     node = OmegaConf.select(found, parent) if parent else found
-    return [f"{parent}.{name}" if parent else str(name) for name in node] if isinstance(node, DictConfig) else []
+    names = [str(name) for name in node] if isinstance(node, DictConfig) else []
+    return [f"{parent}.{name}" if parent else name for name in names]
 
 
 def _suggest(name: str, known: Sequence[str]) -> str:

@@ -134,7 +134,7 @@ class _Sized:
 
 
 class _FromStep(Sampler[list[Ticket]]):
-    """Begins at the trainer's step: Lightning's own count of epochs is off by one after a restart."""
+    """Begins at the trainer's step: Lightning begins to load an epoch before it says its number."""
 
     def __init__(self, steps: StepSampler, current: Callable[[], int]) -> None:
         self.steps, self.current = steps, current

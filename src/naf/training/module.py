@@ -27,7 +27,7 @@ from naf.upsamplers.base import Upsampler
 BASELINES = {"bilinear": "bilinear", "nearest": "nearest-exact"}
 """Modes of interpolation that validation compares with, by name."""
 SCHEDULES: Mapping[str, Callable[[float], float]] = {
-    "constant": lambda share: 1.0,
+    "constant": lambda _: 1.0,
     "cosine": lambda share: 0.5 * (1 + math.cos(math.pi * share)),
     "anneal_last_quarter": lambda share: min(1.0, 4 * (1 - share)),
 }
@@ -238,8 +238,17 @@ class TrainingModule(L.LightningModule):
         checkpoint["seconds"] = self.seconds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the time."""
+        """Take the time, and begin the epoch behind the checkpoint.
+
+        Lightning's own way to go on between two epochs depends on whether the first one ended with a validation, and
+        may end the second one early.
+        """
         self._seconds_before = float(checkpoint["seconds"])
+        del checkpoint["loops"]
+        loop, done = self.trainer.fit_loop, checkpoint["epoch"] + 1
+        counts = dict.fromkeys(("ready", "started", "processed", "completed"), done)
+        loop.epoch_progress.load_state_dict({"total": counts, "current": dict(counts)})
+        loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = checkpoint["global_step"]
 
     def _log(self, values: Mapping[str, float], step: int) -> None:
         for logger in self.loggers:

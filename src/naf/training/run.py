@@ -15,7 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -61,7 +61,7 @@ def run(config: DictConfig, console: Console | None = None, *, stop: int | None 
     console = console or Console()
     values = plain(config)
     folder = Path(values["folder"])
-    if rank_zero_only.rank == 0:  # the other processes begin while this one trains
+    if getattr(rank_zero_only, "rank", 0) == 0:  # the other processes begin while this one trains
         _begin(values, folder)
     if (folder / RESULT).exists():
         console.print(f"{folder}: finished already", markup=False)

@@ -17,7 +17,7 @@ from naf.training.datamodule import PhotoData
 from naf.training.module import TrainingModule
 from naf.training.objectives.similarity import in_output_space
 from naf.training.photos import Batch
-from naf.visualization import PCAColors, Panel, comparison_sheet
+from naf.visualization import Panel, PCAColors, comparison_sheet
 from naf.visualization.pca import to_image
 
 _WIDTH = 240  # pixels of a panel

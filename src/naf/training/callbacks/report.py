@@ -35,7 +35,6 @@ class Report(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin at the step that the run goes on from."""
-        del pl_module
         self._began = self._said = time.monotonic()
         if trainer.is_global_zero and self.console.is_terminal:
             self._bar = Progress(
@@ -48,7 +47,9 @@ class Report(L.Callback):
             self._bar.start()
             self._task = self._bar.add_task("training", total=self.total, completed=trainer.global_step)
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Validation and checkpoints are not counted in the pace."""
         if batch_idx == 0:
             self._began = time.monotonic()

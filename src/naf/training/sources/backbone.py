@@ -104,8 +104,9 @@ class BackboneSource(FeatureSource):
         for index, key in enumerate(keys):
             name = f"{key}|{image01.shape[-1]}"
             entry = cache.get(name)
-            kept.append(cache.put(name, self._run(image01[index : index + 1])[0]) if entry is None else entry)
-        return torch.stack(kept).to(image01.device, torch.float32)
+            entry = cache.put(name, self._run(image01[index : index + 1])[0]) if entry is None else entry
+            kept.append(entry.to(image01.device, torch.float32))  # autocast on the CPU cannot stack float16
+        return torch.stack(kept)
 
     def _run(self, image01: Tensor) -> Tensor:
         """The backbone's features, float32, checked to lie on whole cells."""

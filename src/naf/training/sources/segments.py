@@ -18,13 +18,15 @@ _SHARED = -1  # generator of a plan: of what the batch shares
 class SegmentSource(FeatureSource):
     """Label maps as features: a random code for each segment, averaged over cells.
 
-    The target has the segments' true borders, which no backbone's features have. Codes are standard normal and drawn
-    anew for each image.
+    The target has the segments' true borders, which no backbone's features have. Codes are normal and drawn anew for
+    each image.
 
     Args:
         stride: pixels a target cell. Input cells are larger by the geometry's `reduced`: at 0.125 to 0.25 an image of
             256 pixels and stride 2 gives 128 target cells and 16 to 32 input cells a side.
         channels: numbers of a code.
+        scale: standard deviation of the codes. A squared error grows with its square: it balances label maps, whose
+            error sits at borders alone, against other sources.
         blur: standard deviation of a Gaussian over the input, in input cells, (least, largest), drawn each step: it
             stands for the receptive field of a backbone.
         ignore: id of pixels without a label; their code is 0.
@@ -39,6 +41,7 @@ class SegmentSource(FeatureSource):
         self,
         stride: int = 2,
         channels: int = 32,
+        scale: float = 1.0,
         blur: tuple[float, float] = (0.0, 0.0),
         ignore: int | None = None,
         weight: float = 1.0,
@@ -50,8 +53,10 @@ class SegmentSource(FeatureSource):
             raise ValueError("photos have no label maps, expected a PhotoFolder with segments")
         if not 0 <= blur[0] <= blur[1]:
             raise ValueError(f"blur is {tuple(blur)}, expected (least, largest) in input cells, not below 0")
+        if not scale > 0:
+            raise ValueError(f"scale is {scale!r}, expected a positive number")
         self.stride, self.channels = at_least_one("stride", stride), at_least_one("channels", channels)
-        self.blur, self.ignore = (blur[0], blur[1]), ignore
+        self.scale, self.blur, self.ignore = scale, (blur[0], blur[1]), ignore
 
     def _pair(self, batch: Batch, cache: FeatureCache | None) -> tuple[Tensor, Tensor]:
         del cache
@@ -72,7 +77,7 @@ class SegmentSource(FeatureSource):
     def _encode(self, ids: Tensor, generator: torch.Generator) -> Tensor:
         """The code of each pixel's segment, (S, S) → (C, S, S)."""
         present, index = ids.unique(return_inverse=True)
-        codes = torch.randn(len(present), self.channels, generator=generator).to(ids.device)
+        codes = self.scale * torch.randn(len(present), self.channels, generator=generator).to(ids.device)
         if self.ignore is not None:
             codes[present == self.ignore] = 0
         return codes[index].permute(2, 0, 1)
