@@ -43,7 +43,12 @@ def test_a_killed_run_goes_on_with_the_losses_of_one_that_was_not(tmp_path, monk
 
 
 def test_dropping_in_between_loses_nothing_with_several_workers_and_a_cache(tmp_path):
-    changes = [f"data.cache={tmp_path / 'cache'}", "data=crops", "data.workers=1", "sources.main.normalize_channels=true"]
+    changes = [
+        f"data.cache={tmp_path / 'cache'}",
+        "data=crops",
+        "data.workers=1",
+        "sources.main.normalize_channels=true",
+    ]
     run(load(tmp_path / "whole", *changes), quiet_console())
     stopped = tmp_path / "stopped"
     assert run(load(stopped, *changes), quiet_console(), stop=EVERY) == {}
@@ -58,14 +63,19 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     saved = (tmp_path / "a/checkpoints/last.ckpt").stat().st_mtime_ns
     assert run(load(tmp_path / "a"), quiet_console()) == first
     assert (tmp_path / "a/checkpoints/last.ckpt").stat().st_mtime_ns == saved
+    (tmp_path / "a/result.json").unlink()  # killed after the last checkpoint
+    again = run(load(tmp_path / "a"), quiet_console())
+    assert {key: again[key] for key in ("train_loss", "validation")} == {
+        key: first[key] for key in ("train_loss", "validation")
+    }
 
 
 def test_another_configuration_is_refused_in_the_same_folder(tmp_path):
     run(load(tmp_path / "a"), quiet_console(), stop=EVERY)
-    with pytest.raises(ValueError, match=r"upsampler.dim was 16, is 32; stages.first.geometry.image_size was 32, is 48"):
-        run(load(tmp_path / "a", "upsampler.dim=32", "stages.first.geometry.image_size=48"), quiet_console())
-    with pytest.raises(ValueError, match="resume is false"):
-        run(load(tmp_path / "a", "resume=false"), quiet_console())
+    with pytest.raises(ValueError, match=r"upsampler.dim was 16, is 32; stages.first.lr was 0.01, is 0.1"):
+        run(load(tmp_path / "a", "upsampler.dim=32", "stages.first.lr=0.1"), quiet_console())
+    with pytest.raises(ValueError, match="resume is never"):
+        run(load(tmp_path / "a", "resume=never"), quiet_console())
     run(load(tmp_path / "a", "log_every=2", "keep_checkpoints=1"), quiet_console())
 
 
@@ -79,7 +89,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
         save(content, path)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(TrainingError, match=r"No space left.*last good one is .*last\.ckpt.*same command"):
+    with pytest.raises(TrainingError, match=r"No space left.*same command.*last good one is .*last\.ckpt"):
         run(load(folder), quiet_console())
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["last.ckpt", "step=0000002.ckpt"]
     monkeypatch.undo()
@@ -114,3 +124,11 @@ def test_metrics_of_lost_steps_are_dropped_and_columns_added(tmp_path):
         {"step": 2, "val/loss": 2.0},
         {"step": 2, "train/loss": 0.125, "train/new": 3.0},
     ]
+
+
+def test_a_folder_without_a_checkpoint_holds_no_run_yet(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAN_AT", "1")
+    with pytest.raises(TrainingError, match="no checkpoint yet"):
+        run(load(tmp_path / "a", FAULTY), quiet_console())
+    run(load(tmp_path / "a", "upsampler.dim=32"), quiet_console())
+    assert list(losses(tmp_path / "a")) == list(range(STEPS))

@@ -222,6 +222,29 @@ def test_codes_are_drawn_for_the_step_and_the_image_alone():
     assert (other.target - whole.target).abs().mean() > 0.5
 
 
+def test_codes_grow_with_scale_and_for_small_segments():
+    segments = torch.zeros(3, 64, 64, dtype=torch.int64)
+    segments[:, :8, :8] = 1  # 1/64 of the image
+    plain, scaled, balanced = (
+        SegmentSource(stride=4, channels=16, **options).example(make_batch(segments=segments)).target
+        for options in ({}, {"scale": 3.0}, {"balance": 0.5})
+    )
+    torch.testing.assert_close(scaled, 3 * plain)
+    torch.testing.assert_close(balanced[:, :, 0, 0], 8 * plain[:, :, 0, 0])
+    torch.testing.assert_close(balanced[:, :, 8, 8], plain[:, :, 8, 8] * (63 / 64) ** -0.5)
+
+
+def test_noise_is_in_the_input_alone_and_of_the_image_alone():
+    segments = torch.zeros(3, 64, 64, dtype=torch.int64)
+    batch = make_batch(segments=segments)
+    clean = SegmentSource(stride=4, scale=2.0).example(batch)
+    noisy = SegmentSource(stride=4, scale=2.0, noise=(0.5, 0.5)).example(batch)
+    assert torch.equal(noisy.target, clean.target)
+    assert (noisy.features - clean.features).std().item() == pytest.approx(1.0, rel=0.1)
+    alone = SegmentSource(stride=4, scale=2.0, noise=(0.5, 0.5)).example(part(batch, slice(1, 3)))
+    torch.testing.assert_close(alone.features, noisy.features[1:])
+
+
 def test_pixels_without_a_label_have_code_0():
     segments = regions()
     segments[:, :16] = 255
@@ -236,6 +259,12 @@ def test_what_a_segment_source_cannot_use_is_refused(tmp_path):
         SegmentSource().example(make_batch())
     with pytest.raises(ValueError, match=r"blur is \(2, 1\)"):
         SegmentSource(blur=(2, 1))
+    with pytest.raises(ValueError, match=r"noise is \(-1, 1\)"):
+        SegmentSource(noise=(-1, 1))
+    with pytest.raises(ValueError, match="scale is 0"):
+        SegmentSource(scale=0)
+    with pytest.raises(ValueError, match="balance is 2"):
+        SegmentSource(balance=2)
     for options in ({"stride": 0}, {"channels": 0}):
         with pytest.raises(ValueError, match="is 0, expected at least 1"):
             SegmentSource(**options)

@@ -61,7 +61,7 @@ def load(folder, *changes):
 
 
 def quiet_console():
-    return Console(file=io.StringIO())
+    return Console(file=io.StringIO(), width=400)
 
 
 def losses(folder, key="train/loss"):
@@ -74,12 +74,14 @@ def weights(folder):
 
 
 class Faulty(L2):
-    """As the environment asks for, at one step: a process that is killed, or a loss that is not finite."""
+    """As the environment asks for, at one step: killed, interrupted, or with a loss that is not finite."""
 
     def forward(self, upsampler, example):
         terms = super().forward(upsampler, example)
         if os.environ.get("KILLED_AT") == str(example.step):
             os.kill(os.getpid(), signal.SIGKILL)
+        if os.environ.get("INTERRUPTED_AT") == str(example.step):
+            raise KeyboardInterrupt
         if os.environ.get("NAN_AT") == str(example.step):
             terms["loss"] = terms["loss"] * torch.nan
         return terms

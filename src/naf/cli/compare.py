@@ -26,7 +26,7 @@ def compare(
     output: options.Output = Path("out"),
     backbone: options.BackboneName = "auto",
     weights: options.Weights = "auto",
-    neighborhood: options.NeighborhoodRule = "official",
+    neighborhood: options.NeighborhoodRule = None,
     size: options.Size = None,
     scale: options.Scale = None,
     max_side: options.MaxSide = None,

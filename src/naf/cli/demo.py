@@ -34,7 +34,7 @@ def demo(
     backbone: options.BackboneName = "auto",
     device: options.Device = "auto",
 ) -> None:
-    """Upsample the features of three photos with NAF and compare with bilinear.
+    """Upsample the features of three photos with NAF+ and compare with bilinear.
 
     Writes for each photo a comparison sheet, NAME.png, and the features in float16, NAME.safetensors; replaces those
     of an earlier run.
@@ -43,7 +43,7 @@ def demo(
     place = inputs.choose_device(device)
     folder = inputs.output_folder(output)
     network = load_backbone(backbone, place, torch.float32, None)
-    method = load_upsampler("naf", "auto", "cell", place, network)  # two of the photos have ratios that are no integers
+    method = load_upsampler("naf+", "auto", None, place, network)
     bilinear = create("bilinear")
     with progress() as bar:
         task = bar.add_task("", total=len(PHOTOS))
@@ -63,7 +63,7 @@ def demo(
             write_features(
                 folder / f"{name}.safetensors",
                 result.features,
-                metadata(f"{name}.png", result.coarse, network, method, "naf"),
+                metadata(f"{name}.png", result.coarse, network, method, "naf+"),
             )
             write_picture(folder / f"{name}.png", _sheet(name, network.name, image, result, bilinear))
             console.print(
@@ -81,6 +81,6 @@ def _sheet(name: str, backbone: str, image: Tensor, result: Upsampled, bilinear:
         Panel(to_image(image), "photo", f"{height}x{width}"),
         Panel(colors.image(coarse.features), f"features ({backbone})", f"{h}x{w}", is_coarse=True),
         Panel(colors.image(smooth), "bilinear", f"{height}x{width}"),
-        Panel(to_image(result.picture), "NAF", f"{height}x{width}"),
+        Panel(to_image(result.picture), "NAF+", f"{height}x{width}"),
     ]
     return comparison_sheet(panels, title=name)

@@ -30,14 +30,16 @@ def load_backbone(name: str, device: torch.device, dtype: torch.dtype, max_side:
     return backbone
 
 
-def load_upsampler(name: str, weights: str, neighborhood: str, device: torch.device, backbone: Backbone) -> Upsampler:
+def load_upsampler(
+    name: str, weights: str, neighborhood: str | None, device: torch.device, backbone: Backbone
+) -> Upsampler:
     """The upsampler for the features of a backbone, on its device; prints its weights.
 
     Args:
         name: registered name.
         weights: for all methods ("auto", "none", a file, …), or NAME=SOURCE for single ones, separated by commas;
             methods that take none or are not named take "auto". "none" stands for None.
-        neighborhood: NAF's rule.
+        neighborhood: NAF's rule; None for that of the method.
         device: where.
         backbone: whose features it shall serve.
     """
@@ -46,14 +48,14 @@ def load_upsampler(name: str, weights: str, neighborhood: str, device: torch.dev
     if about.cls.fits_one_image and source == "auto":
         source = "none"
     takes_rule = "neighborhood" in about.options
-    config: dict[str, Any] = {"neighborhood": neighborhood} if takes_rule else {}
+    config: dict[str, Any] = {"neighborhood": neighborhood} if takes_rule and neighborhood else {}
     if not source.startswith("official:"):  # a release brings its own
         config |= about.config_for(backbone.channels, backbone.stride)
     if about.needs_backbone:
         config["backbone"] = backbone
     upsampler = create(name, None if source == "none" else source, **config).to(device)
     stated = "" if upsampler.weights_source == "none needed" else f", weights: {upsampler.weights_source}"
-    rule = f", neighborhood: {neighborhood}" if takes_rule else ""
+    rule = f", neighborhood: {getattr(upsampler, 'neighborhood', '')}" if takes_rule else ""
     console.print(f"upsampler  {name}{stated}{rule}", markup=False)
     return upsampler
 

@@ -28,10 +28,11 @@ Weights = Annotated[
     ),
 ]
 NeighborhoodRule = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--neighborhood",
-        help="NAF's rule where the ratio is no integer: official (the authors' outputs) or cell (no fine lines).",
+        help="NAF's rule where the ratio is no integer: official (the authors' outputs) or cell (no fine lines). "
+        "Default: the method's own, official for naf and cell for naf+.",
     ),
 ]
 Size = Annotated[str | None, typer.Option(help="Output grid as HxW, rows first. Default: the photo's own size.")]

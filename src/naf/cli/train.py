@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,7 @@ def train(
     except ModuleNotFoundError as error:
         raise ValueError(f"training needs {error.name}: pip install 'naf-upsampler[train]'") from error
     given = overrides or []
+    logging.getLogger("naf.training").setLevel(logging.WARNING)  # damaged photos are told of
     try:
         if multirun:
             rows = sweep(given, console, config_dir)

@@ -44,7 +44,7 @@ def upsample(
     backbone: options.BackboneName = "auto",
     upsampler: Annotated[str, typer.Option("--upsampler", "-u", help="Name of the method; see `naf models`.")] = "naf",
     weights: options.Weights = "auto",
-    neighborhood: options.NeighborhoodRule = "official",
+    neighborhood: options.NeighborhoodRule = None,
     size: options.Size = None,
     scale: options.Scale = None,
     save: Annotated[

@@ -113,6 +113,23 @@ def make_optimizer(config: Mapping[str, Any]) -> Callable[[Iterable[nn.Parameter
     return factory
 
 
+def optimizer_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The other keys of `optimizer`, arguments of :class:`naf.training.module.TrainingModule`.
+
+    Raises:
+        ValueError: for an unknown key or a value out of range.
+    """
+    options = {key: value for key, value in config["optimizer"].items() if key != "algorithm"}
+    known = ("schedule", "clip_norm", "clip_first_steps")
+    for key, value in options.items():
+        if key not in known:
+            raise ValueError(f"optimizer.{key} is unknown, expected algorithm, {', '.join(known)}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        if key != "schedule" and not (value is None or is_number):
+            raise ValueError(f"optimizer.{key} is {value!r}, expected a number above 0 or null")
+    return options
+
+
 def make_photos(
     config: Mapping[str, Any], sources: Mapping[str, FeatureSource], objective: Objective
 ) -> dict[str, PhotoFolder]:
@@ -216,14 +233,14 @@ def make(key: str, value: Mapping[str, Any], **parts: Any) -> Any:
     if "_target_" not in value:
         raise ValueError(f"{key} has no _target_, expected the name of a class and its arguments")
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)
     try:
         made = instantiate({**value, "_partial_": True}, _convert_="all")
         return made if value.get("_partial_") else made(**parts)
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise ValueError(f"{key} cannot be made: {_line(cause)}") from error
-    except (TypeError, ValueError, OSError, RuntimeError) as error:
+    except (TypeError, ValueError, OSError, RuntimeError, ImportError) as error:
         raise ValueError(f"{key} cannot be made: {_line(error)}") from error
 
 

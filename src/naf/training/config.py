@@ -12,14 +12,27 @@ from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from naf.training.plan import Geometry, Stage
 
 PACKAGE = "naf.configs"
+PACKAGE_FOLDER = Path(__file__).parents[1] / "configs"
+RESUMES = ("auto", "never")
+LEAST = {
+    "checkpoint_every": 1,
+    "keep_checkpoints": 1,
+    "validate_every": 1,
+    "pictures_every": 1,
+    "pictures": 0,
+    "log_every": 1,
+    "data.val_photos": 1,
+    "data.workers": 0,
+}
+"""Least values of numbers."""
 DECISIVE = (
     "upsampler",
     "weights",
@@ -66,7 +79,7 @@ class TrainConfig:
     folder: str = MISSING
     backbone: Any = MISSING
     seed: int = 0
-    resume: bool = True
+    resume: str = "auto"
     sanity: bool = False
     sweep: dict[str, Any] = field(default_factory=dict)
     upsampler: dict[str, Any] = field(default_factory=dict)
@@ -96,7 +109,7 @@ def load(overrides: Sequence[str] = (), config_dir: Path | None = None) -> DictC
     Raises:
         ValueError: for anything that Hydra or the types refuse, in one line.
     """
-    where = [] if config_dir is None else [f"hydra.searchpath=[file://{_folder(config_dir)}]"]
+    where = [] if config_dir is None else [f"hydra.searchpath=[{quoted(f'file://{_folder(config_dir)}')}]"]
     ConfigStore.instance().store("schema", TrainConfig)
     try:
         with readable():
@@ -104,15 +117,35 @@ def load(overrides: Sequence[str] = (), config_dir: Path | None = None) -> DictC
             OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except UnknownKeyError as error:
         known = _siblings(error.key, [*where, *overrides])
-        raise ValueError(f"key {error.key!r} is unknown{_suggest(error.key, known)}") from error
-    stages_of(config)
+        adding = f". +{error.key}=… adds a key of a library's" if "." in error.key else ""
+        raise ValueError(f"{error}{_suggest(error.key, known)}{adding}") from error
+    _check(config)
     return config
 
 
+def quoted(text: str) -> str:
+    """A text as a value in an override, with whatever Hydra's grammar would read in it."""
+    return "'" + text.replace("'", r"\'") + "'"
+
+
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    GlobalHydra.instance().clear()
     with initialize_config_module(PACKAGE, version_base="1.3"):
         return compose("train", list(overrides))
+
+
+def _check(config: DictConfig) -> None:
+    """Values that the types allow and that make no sense."""
+    if config.resume not in RESUMES:
+        raise ValueError(f"resume is {config.resume!r}, expected {' or '.join(RESUMES)}")
+    for key, least in LEAST.items():
+        if OmegaConf.select(config, key) < least:
+            raise ValueError(f"{key} is {OmegaConf.select(config, key)}, expected at least {least}")
+    if config.validate_every % config.checkpoint_every:
+        raise ValueError(
+            f"validate_every is {config.validate_every}, expected a multiple of checkpoint_every = "
+            f"{config.checkpoint_every}"
+        )
+    stages_of(config)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -236,6 +269,8 @@ def readable() -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error) from error
+    except YAMLError as error:
+        raise ValueError(f"a configuration file is no YAML: {' '.join(str(error).split())}") from error
 
 
 def _explained(error: Exception) -> ValueError:
@@ -246,7 +281,7 @@ def _explained(error: Exception) -> ValueError:
         return ValueError(f"{lost[1]}={lost[2]} is unknown{_suggest(lost[2], lost[3].split())}")
     if missing := re.search(r"[Mm]issing mandatory value: \S+ full_key: (\S+)", text):
         return ValueError(f"{missing[1]} is missing, expected {missing[1]}=…")
-    if unknown := re.search(r"Could not override '([^']+)'", text):
+    if unknown := re.search(r"Could not override '[^']+'.*? full_key: (\S+)", text):
         return UnknownKeyError(unknown[1])
     if wrong := re.search(r"(?:override (\S+) )?(Value .*?) full_key: (\S+)", text):
         return ValueError(f"{wrong[3]}: {wrong[2]}")

@@ -68,7 +68,7 @@ class PhotoData(L.LightningDataModule):
         """The held-out photos of each source, shared out among the processes; always the same views."""
         assert self.trainer is not None
         batches = [batch for name in self.val for batch in self._validation(name, self.val_photos)]
-        return self._loader(self.val, _Fixed(_share(batches, self.trainer.global_rank, self.trainer.world_size)))
+        return self._loader(self.val, _Fixed(share_out(batches, self.trainer.global_rank, self.trainer.world_size)))
 
     def picture_batches(self, count: int) -> list[Batch]:
         """`count` of the views that validation sees, the sources taking turns; fewer if there are not as many."""
@@ -112,7 +112,7 @@ def _validation_plan(name: str, source: SourceSpec, geometry: Geometry) -> StepP
     return make_plan(0, [Stage(1, fixed, batch_size=1)], {name: _Sized(source.stride)}, _VALIDATION_SEED)
 
 
-def _share(batches: Sequence[list[Ticket]], rank: int, world_size: int) -> list[list[Ticket]]:
+def share_out(batches: Sequence[list[Ticket]], rank: int, world_size: int) -> list[list[Ticket]]:
     """One process's part; parts that are one short get a repetition, with a negative index, since all must be as long.
 
     Batch norms are exchanged at each call of the network, so a process that makes one call less would not answer.

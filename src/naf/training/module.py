@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -141,7 +142,9 @@ class TrainingModule(L.LightningModule):
         """What the objective gets of a batch."""
         source = self.sources[batch.plan.source]
         assert isinstance(source, FeatureSource)
-        return source.example(batch, cache)
+        example = source.example(batch, cache)
+        # The order in memory that convolutions are fastest with.
+        return replace(example, guidance=example.guidance.contiguous(memory_format=torch.channels_last))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Refuse to go on with a loss or gradient that is not finite.
@@ -162,8 +165,8 @@ class TrainingModule(L.LightningModule):
 
     def _not_finite(self, names: Sequence[str]) -> str:
         assert self._batch is not None
-        saved = getattr(self.trainer.checkpoint_callback, "last_model_path", "")
-        kept = f"the last good checkpoint is {saved}" if saved else "there is no checkpoint yet"
+        saved = getattr(self.trainer.checkpoint_callback, "last", None)
+        kept = "there is no checkpoint yet" if saved is None else f"the last good checkpoint is {saved}"
         found = ", ".join(f"{name} {self.terms[name]:g}" for name in names)
         return (
             f"step {self.global_step} on source {self._batch.plan.source!r}: {found}. Stopped before the weights took "
@@ -194,7 +197,7 @@ class TrainingModule(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Mean squared errors of the upsampler and of plain interpolation on held-out photos."""
         del batch_idx
-        example = self.example(batch)
+        example = self.example(batch, self.caches.get(batch.plan.source))
         size = example.target.shape[2:]
         target, features = (in_output_space(self.upsampler, x) for x in (example.target, example.features))
         made = {kind: F.interpolate(features, size=size, mode=mode) for kind, mode in BASELINES.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import shlex
 import signal
 import subprocess
@@ -15,11 +14,13 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 import naf
+from naf.benchmark.measure import machine
 from naf.data.atomic import replace_file
 from naf.training import build
 from naf.training.checkpoint import LAST, read_checkpoint
@@ -29,9 +30,9 @@ from naf.training.errors import Interrupted
 from naf.training.metrics_file import read_metrics
 from naf.training.module import TrainingModule
 from naf.training.plan import Stage
-from naf.training.trainer import METRICS, make_trainer, precision_of, quiet
+from naf.training.trainer import CHECKPOINTS, METRICS, make_trainer, precision_of, quiet
 
-CONFIG, RESULT, CHECKPOINTS = "config.yaml", "result.json", "checkpoints"
+CONFIG, RESULT = "config.yaml", "result.json"
 """In the folder of a run."""
 
 _FINAL_STEPS = 100  # whose mean is the final loss
@@ -71,8 +72,8 @@ def run(config: DictConfig, console: Console | None = None, *, stop: int | None 
     step = int(read_checkpoint(last)["global_step"]) if last.exists() else 0
     stages = stages_of(config)
     total = sum(stage.steps for stage in stages)
-    trainer = make_trainer(values, console, step, min(total, stop or total), total)
     module, data = _parts(values, stages)
+    trainer = make_trainer(values, console, step, stop=min(total, stop or total), total=total, validates=bool(data.val))
     if not step:
         build.calibrate(module.feature_sources, data.train, stages, trainer.strategy.root_device)
     parameters = sum(parameter.numel() for parameter in module.upsampler.parameters())
@@ -94,7 +95,7 @@ def run(config: DictConfig, console: Console | None = None, *, stop: int | None 
         "validation": module.validation,
         "seconds": round(module.seconds, 1),
         "versions": {"naf": naf.__version__, "torch": torch.__version__, "lightning": L.__version__},
-        "machine": _machine(trainer),
+        "machine": f"{trainer.world_size} x {machine(trainer.strategy.root_device)['device']}",
         "commit": _commit(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
@@ -104,15 +105,14 @@ def run(config: DictConfig, console: Console | None = None, *, stop: int | None 
 
 
 def _begin(values: Mapping[str, Any], folder: Path) -> None:
-    """Make the folder and note the configuration, or find that it is the one of the run there."""
-    noted = folder / CONFIG
-    if not noted.exists():
+    """Note the configuration in the folder, or find that it is the one of the run there."""
+    if not any((folder / kept).exists() for kept in (RESULT, f"{CHECKPOINTS}/{LAST}")):
         folder.mkdir(parents=True, exist_ok=True)
-        _write(noted, OmegaConf.to_yaml(OmegaConf.create(dict(values))))
+        _write(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(values))))
         return
-    if not values["resume"]:
-        raise ValueError(f"folder {folder} holds a run already and resume is false: give another folder=…")
-    before = OmegaConf.to_container(OmegaConf.load(noted))
+    if values["resume"] == "never":
+        raise ValueError(f"folder {folder} holds a run already and resume is never: give another folder=…")
+    before = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
     assert isinstance(before, dict)
     check_same({str(key): value for key, value in before.items()}, values, folder)
 
@@ -122,14 +122,13 @@ def _parts(values: Mapping[str, Any], stages: list[Stage]) -> tuple[TrainingModu
     upsampler = build.make_upsampler(values, sources)
     objective = build.make_objective(values, sources)
     held_out = build.make_validation_photos(values, sources)
-    options = {key: value for key, value in values["optimizer"].items() if key != "algorithm"}
     module = TrainingModule(
         upsampler,
         objective,
         sources,
         stages,
         optimizer=build.make_optimizer(values),
-        **options,
+        **build.optimizer_options(values),
         log_every=values["log_every"],
         caches=build.make_caches(values, sources, precision_of(values)),
         validated=list(held_out),
@@ -151,6 +150,8 @@ def _fit(trainer: L.Trainer, module: TrainingModule, data: PhotoData, checkpoint
     try:
         with quiet():
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except MisconfigurationException as error:
+        raise ValueError(" ".join(str(error).split())) from error
     except SystemExit as leaving:
         if not isinstance(leaving.__context__, KeyboardInterrupt):
             raise
@@ -167,12 +168,6 @@ def _final_loss(path: Path) -> float:
     rows = [row for row in read_metrics(path) if "train/loss" in row]
     last = [row["train/loss"] for row in rows if row["step"] > rows[-1]["step"] - _FINAL_STEPS]
     return math.fsum(last) / len(last)
-
-
-def _machine(trainer: L.Trainer) -> str:
-    device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
 
 
 def _commit() -> str | None:

@@ -71,6 +71,8 @@ def _shortened(config: DictConfig) -> DictConfig:
 
 
 def _merged(config: DictConfig, changes: dict[str, Any]) -> DictConfig:
+    config = config.copy()
+    OmegaConf.set_struct(config, False)
     merged = OmegaConf.merge(config, changes)
     assert isinstance(merged, DictConfig)
     return merged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import re
@@ -16,10 +17,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from rich.console import Console
 
-from naf.training.config import load, readable
+from naf.training.config import load, quoted, readable
 from naf.training.errors import Interrupted
 from naf.training.run import run
 from naf.training.table import Row, write_table
+
+_LONGEST = 120  # characters of a folder's name
 
 
 @dataclass(frozen=True)
@@ -104,10 +107,18 @@ def _job(combination: Sequence[tuple[str, str, bool]], config_dir: Path | None) 
     varied = {key.lstrip("+"): value for key, value, varies in combination if varies}
     lines = [f"{key}={value}" if varies else key for key, value, varies in combination]
     label = ",".join(f"{key}={value}" for key, value in varied.items())
-    folder = Path(load(lines, config_dir).folder) / re.sub(r"[^\w.,=+-]+", "_", label)
-    lines = [line for line in lines if not line.startswith("folder=")]
-    lines.append(f"folder='{folder}'")
-    return Job(varied, lines, load(lines, config_dir))
+    config = load(lines, config_dir)
+    config.folder = str(Path(config.folder) / _file_name(label))
+    return Job(
+        varied, [*(line for line in lines if not line.startswith("folder=")), f"folder={quoted(config.folder)}"], config
+    )
+
+
+def _file_name(label: str) -> str:
+    name = re.sub(r"[^\w.,=+-]+", "_", label)
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[:_LONGEST]}-{hashlib.blake2b(label.encode(), digest_size=4).hexdigest()}"
 
 
 @contextmanager

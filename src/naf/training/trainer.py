@@ -11,21 +11,22 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
 from naf.training import build
 from naf.training.callbacks import Pictures, Report
-from naf.training.checkpoint import WholeCheckpoints
+from naf.training.checkpoint import Checkpoints, WholeCheckpoints
 from naf.training.metrics_file import MetricsFile
 
-METRICS = "metrics.csv"
+METRICS, CHECKPOINTS = "metrics.csv", "checkpoints"
+"""In the folder of a run."""
+
 _PRECISIONS = ("32-true", "bf16-mixed")
 _EXPECTED = (  # Lightning's and its libraries' warnings of what is meant to be so
     r".*module\(s\) in eval mode at the start of training",  # the sources
     r".*does not have many workers",
-    r".*exists and is not empty",  # checkpoints of a run that goes on
     r".*smaller than the logging interval",
     r".*ended before the epoch ended",  # the last epoch is shorter
     r".*isinstance\(treespec, LeafSpec\)",
@@ -34,7 +35,9 @@ _EXPECTED = (  # Lightning's and its libraries' warnings of what is meant to be 
 )
 
 
-def make_trainer(values: Mapping[str, Any], console: Console, step: int, stop: int, total: int) -> L.Trainer:
+def make_trainer(
+    values: Mapping[str, Any], console: Console, step: int, *, stop: int, total: int, validates: bool
+) -> L.Trainer:
     """The trainer.
 
     Args:
@@ -43,30 +46,14 @@ def make_trainer(values: Mapping[str, Any], console: Console, step: int, stop: i
         step: that the run goes on from.
         stop: where it stops.
         total: steps of the run.
+        validates: whether there are held-out photos.
 
     Raises:
         ValueError: for arguments that Lightning does not take, or that contradict the rest of the configuration.
     """
     every, folder, given = values["checkpoint_every"], Path(values["folder"]), dict(values["trainer"])
-    for key in ("checkpoint_every", "keep_checkpoints", "validate_every", "pictures_every", "log_every"):
-        if values[key] < 1:
-            raise ValueError(f"{key} is {values[key]}, expected at least 1")
-    if values["validate_every"] % every:
-        raise ValueError(
-            f"validate_every is {values['validate_every']}, expected a multiple of checkpoint_every = {every}"
-        )
     precision = precision_of(values)
     given.pop("precision")
-    checkpoints = ModelCheckpoint(
-        folder / "checkpoints",
-        filename="{step:07d}",
-        monitor="step",
-        mode="max",
-        save_top_k=values["keep_checkpoints"],
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
     fixed: dict[str, Any] = {
         "precision": precision,
         "max_steps": stop,
@@ -75,10 +62,11 @@ def make_trainer(values: Mapping[str, Any], console: Console, step: int, stop: i
         "callbacks": [
             Report(console, total),
             Pictures(folder / "samples", values["pictures"], values["pictures_every"], total),
-            checkpoints,
+            Checkpoints(folder / CHECKPOINTS, values["keep_checkpoints"]),
         ],
         "plugins": [WholeCheckpoints()],
         "check_val_every_n_epoch": values["validate_every"] // every,
+        "limit_val_batches": 1.0 if validates else 0,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
         "enable_progress_bar": False,
@@ -90,7 +78,7 @@ def make_trainer(values: Mapping[str, Any], console: Console, step: int, stop: i
     try:
         with quiet():
             return L.Trainer(**given, **fixed)
-    except (TypeError, ValueError, RuntimeError) as error:  # MisconfigurationException among them
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise ValueError(f"trainer: {' '.join(str(error).split())}") from error
 
 
@@ -131,6 +119,7 @@ def _loggers(values: Mapping[str, Any], folder: Path, step: int) -> list[Logger]
     loggers: list[Logger] = [MetricsFile(folder / METRICS, step)]
     for name, value in values["logger"].items():
         # Of the rows that a killed run logged behind its last checkpoint, TensorBoard shows the new ones alone.
-        purge = {"purge_step": step + 1} if step and value["_target_"].endswith("TensorBoardLogger") else {}
+        is_tensorboard = str(value.get("_target_")).endswith(".TensorBoardLogger")
+        purge = {"purge_step": step + 1 if step else 0} if is_tensorboard else {}
         loggers.append(build.make(f"logger.{name}", {**value, **purge}))
     return loggers
