@@ -41,8 +41,8 @@ Coordinates = Literal["image", "cells"]
 @register(
     "naf+",
     paper=_PAPER,
-    summary="NAF with coordinates in coarse cells, interleaved branches and cell neighborhoods",
-    config={"coordinates": "cells", "interleave": True, "neighborhood": "cell"},
+    summary="NAF with one attention head, coordinates in coarse cells and cell neighborhoods",
+    config={"heads_attn": 1, "coordinates": "cells", "reference_cells": 10.0, "neighborhood": "cell"},
 )
 @register(
     "naf++",
