@@ -6,13 +6,16 @@ python experiments/anyup_picture.py --weights ../shared/data/weights --output do
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import skimage.data
 import torch
-from pretrained import SqueezeNet
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import naf
+from experiments.pretrained import SqueezeNet
 from naf.data import read_image
 from naf.visualization import Panel, PCAColors, comparison_sheet
 from naf.visualization.pca import to_image

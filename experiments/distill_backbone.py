@@ -14,19 +14,22 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from distill_card import write
-from distill_teachers import Projection, Teachers
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import naf
+from experiments.distill_card import write
+from experiments.distill_teachers import Projection, Teachers
 from naf.backbones.embedded import CHANNELS, WEIGHTS, EmbeddedNetwork
 from naf.data.atomic import replace_file
 

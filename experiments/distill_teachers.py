@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from pretrained import DeepLab, MobileNetV2, SqueezeNet
 from torch import Tensor, nn
+
+from experiments.pretrained import DeepLab, MobileNetV2, SqueezeNet
 
 COMPONENTS = 128  # of each map, at most
 

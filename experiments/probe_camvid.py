@@ -20,6 +20,7 @@ import json
 import math
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -191,7 +192,7 @@ def main() -> None:
             result["backbones"] = probe(candidate, *splits, args.seeds)
             result["seconds"] = round(time.monotonic() - start)
             text = json.dumps(result, indent=2) + "\n"
-            replace_file(path, lambda temporary, text=text: temporary.write_text(text))
+            replace_file(path, partial(Path.write_text, data=text))
         results[candidate.label] = json.loads(path.read_text())["backbones"]
     print("| upsampler |", " | ".join(args.backbones), "|")
     print("| --- |" + " --- |" * len(args.backbones))

@@ -188,7 +188,7 @@ def test_a_dry_run_goes_through_everything(tmp_path):
 )
 def test_what_does_not_hold_together_is_said_in_one_line(change, message, tmp_path):
     with pytest.raises(ValueError, match=message) as caught:
-        run(load(tmp_path / "a", "data.cache=cache", change), quiet_console())
+        run(load(tmp_path / "a", f"data.cache={tmp_path / 'cache'}", change), quiet_console())
     assert "\n" not in str(caught.value)
 
 

@@ -53,7 +53,9 @@ def test_views_are_drawn_over_the_whole_range():
     assert zoom[zoom > 1].min() < 1.02
     assert corner.min() < 0.01
     assert 0.99 < corner.max() < 1
-    assert all(torch.equal(a, b) for a, b in zip(draw_views(5, generator(3))[:3], draw_views(5, generator(3))[:3], strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(draw_views(5, generator(3))[:3], draw_views(5, generator(3))[:3], strict=True)
+    )
 
 
 def test_the_blur_matrix_is_the_gaussian_with_reflected_border():

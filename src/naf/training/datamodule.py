@@ -54,7 +54,7 @@ class PhotoData(L.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         sampler = StepSampler(
-            self.stages,
+            [replace(stage, batch_size=whole_shares(stage.batch_size, trainer.world_size)) for stage in self.stages],
             self.sources,
             {name: len(photos) for name, photos in self.train.items()},
             self.seed,
@@ -110,6 +110,11 @@ def _validation_plan(name: str, source: SourceSpec, geometry: Geometry) -> StepP
     largest, middle = own.image_size[1], sum(own.reduced) / 2
     fixed = Geometry((largest, largest), (middle, middle), own.guidance_ratio, own.guidance_max)
     return make_plan(0, [Stage(1, fixed, batch_size=1)], {name: _Sized(source.stride)}, _VALIDATION_SEED)
+
+
+def whole_shares(batch_size: int, world_size: int) -> int:
+    """The batch size raised to a multiple of the processes: the paper's 4 images serve eight GPUs as 8."""
+    return -(-batch_size // world_size) * world_size
 
 
 def share_out(batches: Sequence[list[Ticket]], rank: int, world_size: int) -> list[list[Ticket]]:

@@ -25,7 +25,7 @@ from naf.data.atomic import replace_file
 from naf.training import build
 from naf.training.checkpoint import LAST, read_checkpoint
 from naf.training.config import check_same, plain, stages_of
-from naf.training.datamodule import PhotoData
+from naf.training.datamodule import PhotoData, whole_shares
 from naf.training.errors import Interrupted
 from naf.training.metrics_file import read_metrics
 from naf.training.module import TrainingModule
@@ -79,6 +79,10 @@ def run(config: DictConfig, console: Console | None = None, *, stop: int | None 
     parameters = sum(parameter.numel() for parameter in module.upsampler.parameters())
     if trainer.is_global_zero:
         begun = f"from step {step} of {total}" if step else f"{total} steps"
+        for stage in stages:
+            batch = whole_shares(stage.batch_size, trainer.world_size)
+            if batch != stage.batch_size:
+                console.print(f"steps of {batch} images in place of {stage.batch_size}, for all processes to have some")
         console.print(f"{folder}: {begun}, {module.upsampler.name} with {parameters:,} parameters", markup=False)
     _fit(trainer, module, data, last if step else None, folder)
     if trainer.global_step < total:

@@ -32,6 +32,7 @@ _EXPECTED = (  # Lightning's and its libraries' warnings of what is meant to be 
     r".*isinstance\(treespec, LeafSpec\)",
     r".*was called before the ``update`` method",  # a process without a held-out photo of a source
     r".*``compute`` method of metric MeanMetric",
+    r".*find_unused_parameters=True was specified",
 )
 
 
@@ -58,13 +59,6 @@ def make_trainer(
         "precision": precision,
         "max_steps": stop,
         "max_epochs": -1,
-        "logger": _loggers(values, folder, step),
-        "callbacks": [
-            Report(console, total),
-            Pictures(folder / "samples", values["pictures"], values["pictures_every"], total),
-            Checkpoints(folder / CHECKPOINTS, values["keep_checkpoints"]),
-        ],
-        "plugins": [WholeCheckpoints()],
         "check_val_every_n_epoch": values["validate_every"] // every,
         "limit_val_batches": 1.0 if validates else 0,
         "num_sanity_val_steps": 0,
@@ -73,11 +67,29 @@ def make_trainer(
         "enable_model_summary": False,
     }
     for key in given:
-        if key in fixed:
+        if key in {*fixed, "logger", "callbacks", "plugins"}:
             raise ValueError(f"trainer.{key} cannot be given: the run sets it")
+
+    def make() -> L.Trainer:
+        return L.Trainer(
+            **given,
+            **fixed,
+            logger=_loggers(values, folder, step),
+            callbacks=[
+                Report(console, total),
+                Pictures(folder / "samples", values["pictures"], values["pictures_every"], total),
+                Checkpoints(folder / CHECKPOINTS, values["keep_checkpoints"]),
+            ],
+            plugins=[WholeCheckpoints()],
+        )
+
     try:
         with quiet():
-            return L.Trainer(**given, **fixed)
+            trainer = make()
+            if trainer.world_size > 1 and given["strategy"] == "auto":
+                given["strategy"] = "ddp_find_unused_parameters_true"  # official layouts carry weights of no effect
+                trainer = make()
+            return trainer
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise ValueError(f"trainer: {' '.join(str(error).split())}") from error
 

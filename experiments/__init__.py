@@ -1,0 +1,1 @@
+"""Scripts behind the figures and weights of this project; run from the repository root."""
