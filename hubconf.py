@@ -27,9 +27,9 @@ def naf(pretrained: bool = True, device: str = "cpu", **config: Any) -> _naf.Ups
     return _create("naf", pretrained, device, config)
 
 
-def naf_plus(pretrained: bool = False, device: str = "cpu", **config: Any) -> _naf.Upsampler:
-    """NAF with coordinates in coarse cells, interleaved branches and cell neighborhoods; pretrained=True raises."""
-    return _create("naf+", pretrained, device, config)
+def naf_plus(pretrained: bool = True, device: str = "cpu", **config: Any) -> _naf.Upsampler:
+    """NAF with one attention head and coordinates in coarse cells; pretrained=True takes this project's weights."""
+    return _naf.create("naf+", weights="embedded" if pretrained else None, **config).to(device)
 
 
 def naf_plus_plus(pretrained: bool = False, device: str = "cpu", **config: Any) -> _naf.Upsampler:

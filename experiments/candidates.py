@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import naf
 from experiments.pretrained import DeepLab, MobileNetV2, SqueezeNet
 from naf import registry
 from naf.backbones import Backbone
+from naf.backbones.embedded import WEIGHTS as EMBEDDED
 from naf.upsamplers.base import Upsampler
+from naf.weights import embedded_path
 
 _FILES = {
     "squeezenet": "squeezenet1_0_imagenet.safetensors",
@@ -28,6 +32,17 @@ BACKBONES: dict[str, Callable[[Path], Backbone]] = {
     "hog": lambda _: naf.backbones.create("hog"),
 }
 """All of stride 16; made from the folder that holds the plain weight files."""
+
+
+def backbone_file(name: str, weights: Path) -> Path | None:
+    """What a backbone is read from, None for one without weights."""
+    return EMBEDDED if name == "embedded" else weights / _FILES[name] if name in _FILES else None
+
+
+def digest(asked: Sequence[object], files: Sequence[Path | None]) -> str:
+    """Short hash of settings and of what files hold: of the same name, but trained anew, they are others."""
+    contents = [file and hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return hashlib.sha256(repr([*asked, *contents]).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -46,12 +61,22 @@ class Candidate:
         """Read the command line's form.
 
         Raises:
-            ValueError: for an unknown upsampler.
+            argparse.ArgumentTypeError: for an unknown upsampler.
         """
-        label, *rest = text.split("=", 2)
-        name, source = {0: (label, "auto"), 1: (label, rest[-1] if rest else ""), 2: tuple(rest)}[len(rest)]
-        registry.entry(name)
-        return cls(label if len(rest) == 2 else text, name, source)
+        parts = text.split("=", 2)
+        label, name, source = parts if len(parts) == 3 else (text, parts[0], "auto" if len(parts) == 1 else parts[1])
+        try:
+            registry.entry(name)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return cls(label, name, source)
+
+    @property
+    def file(self) -> Path | None:
+        """What the weights are read from, None where that is no file."""
+        if self.source in ("auto", "embedded"):
+            return embedded_path(self.name)
+        return Path(self.source) if Path(self.source).is_file() else None
 
     def make(self, channels: int, stride: int) -> Upsampler | None:
         """The upsampler for features of some width; None where its weights are for another."""

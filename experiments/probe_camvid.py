@@ -9,13 +9,12 @@ out. Training and testing go through the same upsampler.
     python experiments/probe_camvid.py --data ../shared/data --out out/probe naf bilinear naf=none
 
 An upsampler is NAME, NAME=SOURCE or LABEL=NAME=SOURCE, SOURCE being "none" (untrained), "embedded" or a file. Each
-upsampler's result is one JSON file in --out; one that is there already is not computed again.
+upsampler's result is one JSON file in --out; one that is there already, of the same weights, is not computed again.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import sys
@@ -35,7 +34,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import naf
-from experiments.candidates import BACKBONES, Candidate
+from experiments.candidates import BACKBONES, Candidate, backbone_file, digest
 from naf.data import read_image
 from naf.data.atomic import replace_file
 from naf.upsamplers.base import Guidance, Upsampler
@@ -124,7 +123,10 @@ def probe(candidate: Candidate, train: Split, test: Split, seeds: list[int]) -> 
                 values = guidance.at(train.features[name][index], chosen // SIZE[1], chosen % SIZE[1])
                 pixels[name].append(values[0].T.half())
     labels = torch.stack(targets)
-    layers = {name: [fit(torch.stack(pixels.pop(name)), labels, seed) for seed in seeds] for name in upsamplers}
+    layers = {}
+    for name in upsamplers:
+        values = torch.stack(pixels.pop(name))
+        layers[name] = [fit(values, labels, seed) for seed in seeds]
     matrices = {name: torch.zeros(len(seeds), CLASSES, CLASSES) for name in upsamplers}
     for index, photo in enumerate(track(test.photos, f"{candidate.label}: test images")):
         with torch.inference_mode():
@@ -176,9 +178,9 @@ def main() -> None:
     splits: tuple[Split, Split] | None = None
     results = {}
     for candidate in args.upsamplers:
-        asked = [candidate.source, args.backbones, args.seeds, args.every]
-        digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
-        path = args.out / f"{candidate.label.replace('/', '_')}.{digest}.json"
+        asked = [candidate.name, candidate.source, args.backbones, args.seeds, args.every]
+        files = [candidate.file, *(backbone_file(name, args.data / "weights") for name in args.backbones)]
+        path = args.out / f"{candidate.label.replace('/', '_')}.{digest(asked, files)}.json"
         if not path.exists():
             if splits is None:
                 photos = [load_photos(args.data / "CamVid", name, args.every) for name in ("train", "test")]

@@ -76,6 +76,15 @@ def test_we_read_the_folder_of_huggingface_hubs_mixin(tmp_path):
         naf.hub.from_pretrained(tmp_path)
 
 
+def test_a_folder_of_half_precision_weights_does_not_claim_to_be_half_precision(tmp_path):
+    export_upsampler(small("naf"), tmp_path / "naf.safetensors", about={"data": "ten photos"}, dtype="float16")
+    naf.create("naf", weights=tmp_path / "naf.safetensors").save_pretrained(tmp_path / "folder")
+    assert {value.dtype for value in load_file(tmp_path / "folder/model.safetensors").values()} == {torch.float32}
+    about = naf.hub.from_pretrained(tmp_path / "folder").record.about
+    assert about["data"] == "ten photos"
+    assert "float16" not in "".join(about.values())
+
+
 def test_a_second_save_replaces_the_first(tmp_path):
     small("naf").save_pretrained(tmp_path)
     small("jafar").save_pretrained(tmp_path)

@@ -307,8 +307,8 @@ def server(request, hub, monkeypatch):
 
 
 def publish(monkeypatch, **changes):
-    """Put NAF's release in the place of all others, changed."""
-    record = dataclasses.replace(find_release("naf", "naf"), **changes)
+    """Put NAF's release in the place of all others, changed; by default it takes the arguments of a small network."""
+    record = dataclasses.replace(find_release("naf", "naf"), **{"config": {}, **changes})
     monkeypatch.setattr(releases, "RELEASES", (record,))
     return record
 
@@ -399,9 +399,26 @@ def test_a_release_of_another_configuration_does_not_fit(release, hub):
         naf.create("naf", weights="official", **{**CONFIG, "dim": 32})
 
 
-def test_a_method_without_release_says_so(hub):
-    with pytest.raises(WeightsError, match=r"'naf\+\+' has no official weights"):
-        naf.create("naf++", weights="official", **CONFIG)
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        ({"interleave": True}, "interleave is True, but the release 'naf' needs False"),
+        ({"heads_attn": 1}, "heads_attn is 1, but the release 'naf' needs 4"),
+        ({"encoder": "resnet"}, "encoder is 'resnet'"),
+        ({"key_pooling": "max"}, "key_pooling is 'max'"),
+        ({"position": "none"}, "position is 'none'"),
+    ],
+)
+def test_the_release_is_not_taken_for_a_network_that_only_its_shapes_fit(hub, config, fault):
+    with pytest.raises(ValueError, match=re.escape(fault)):
+        naf.create("naf", weights="official", **config)
+    assert files_in(hub) == []
+
+
+@pytest.mark.parametrize("name", ["naf+", "naf++"])
+def test_a_method_without_release_says_so(hub, name):
+    with pytest.raises(WeightsError, match=rf"{re.escape(repr(name))} has no official weights"):
+        naf.create(name, weights="official", **CONFIG)
 
 
 def test_every_release_is_told_in_full():
@@ -602,14 +619,27 @@ def test_embedded_weights_that_do_not_exist_or_fit_are_an_error(tmp_path, monkey
         naf.create("naf", weights="embedded", **CONFIG)
 
 
-def test_the_package_carries_weights_of_the_default_network(caplog):
-    upsampler = naf.create("naf")
+@pytest.mark.parametrize("name", ["naf", "naf+"])
+def test_the_package_carries_weights_of_the_default_network(caplog, name):
+    upsampler = naf.create(name)
     assert upsampler.weights_source == "embedded"
     assert not caplog.records
+    assert upsampler.config == naf.create(name, weights=None).config
     assert all(tensor.isfinite().all() for tensor in upsampler.state_dict().values())
     inputs = randn(1, 3, 32, 32), randn(1, 8, 4, 4), (32, 32)
     with torch.no_grad():
-        assert not torch.allclose(upsampler(*inputs), naf.create("naf", weights=None)(*inputs), atol=1e-3)
+        assert not torch.allclose(upsampler(*inputs), naf.create(name, weights=None)(*inputs), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["naf", "naf+"])
+def test_the_packages_files_are_small_and_say_how_they_were_made(name):
+    record, path = naf.create(name, weights="embedded").record, weights.embedded_path(name)
+    assert path.stat().st_size < 3_000_000
+    assert record.upsampler == name
+    assert record.about["command"].startswith("naf train")
+    assert record.card == path.with_suffix(".md")
+    card = record.card.read_text()
+    assert all(record.about[key] in card for key in ("command", "commit", "steps", "licence"))
 
 
 def test_none_draws_fresh_weights_from_the_global_generator(caplog):

@@ -169,8 +169,8 @@ def preview(store: BandStore, colors: PCAColors, longest: int = 2048) -> Tensor:
 
 
 def fingerprint(image01: Tensor, upsampler: Upsampler) -> str:
-    """Hash of an image's values and an upsampler's parameters."""
-    digest = hashlib.sha256()
+    """Hash of an image's values, an upsampler's configuration and its parameters."""
+    digest = hashlib.sha256(repr(sorted((upsampler.config or {}).items())).encode())
     for name, tensor in {"image": image01, **upsampler.state_dict()}.items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)

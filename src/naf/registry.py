@@ -187,7 +187,9 @@ def _needed(known: Entry, source: weight_files.Source) -> Mapping[str, Any]:
             f"{source.label} was made with arguments that {known.name!r} does not have here: {', '.join(unknown)}. "
             "A newer version of the package may have them"
         )
-    return record.config
+    # An older file does not name arguments that came later: it was made with what they are by default.
+    config = other.full_config({**other.config, **record.config})
+    return {key: value for key, value in config.items() if value is not inspect.Parameter.empty}
 
 
 def _suggest(name: str, known: Mapping[str, object]) -> str:

@@ -135,6 +135,8 @@ RELEASES: Sequence[Release] = (
         licence="Apache-2.0",
         paper="arXiv 2511.18452",
         trained_on="ImageNet, DINOv3 ViT-B/16",
+        # What the shapes of its tensors do not tell.
+        config={"heads_attn": 4, "interleave": False, "encoder": "dual", "key_pooling": "average", "position": "rope"},
         size=2_664_431,
         sha256="c096c1ab2217a5c3ac136365f721685e2201379cb69d509cfb0261183847c98f",
     ),

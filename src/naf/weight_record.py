@@ -70,6 +70,8 @@ class WeightRecord:
 def record_of(upsampler: Upsampler) -> WeightRecord:
     """What a file of an upsampler's weights says: its configuration, and what the file that they came from said.
 
+    The dtype of that file is left out: it is not that of the upsampler.
+
     Raises:
         ValueError: if `naf.create` did not make the upsampler, so that its configuration is not known.
     """
@@ -78,8 +80,9 @@ def record_of(upsampler: Upsampler) -> WeightRecord:
             f"this {type(upsampler).__name__} does not know its configuration: make it with naf.create and load its "
             "state dict there"
         )
-    old = upsampler.record
-    return WeightRecord(upsampler.name, upsampler.config, {} if old is None else old.about)
+    old = {} if upsampler.record is None else upsampler.record.about
+    about = {key: value for key, value in old.items() if key != "dtype"}
+    return WeightRecord(upsampler.name, upsampler.config, about)
 
 
 def read_record(path: Path) -> WeightRecord | None:

@@ -69,8 +69,9 @@ def test_models_shows_the_licence_of_an_embedded_file(tmp_path, checkpoint, monk
         "img_layers=1",
     ]
     assert CliRunner().invoke(app, [*arguments, "--licence", "cc-by-4.0", "--dtype", "float32"]).exit_code == 0
-    monkeypatch.setattr("naf.cli.models.embedded_path", lambda name: path if name == "naf" else None)
-    rows = CliRunner().invoke(app, ["models"]).stdout.splitlines()
-    row = next(row for row in rows if row.split() and row.split()[0] == "naf")
-    assert "embedded" in row
-    assert "cc-by-4.0" in row
+    monkeypatch.setattr("naf.cli.models.embedded_path", lambda name: path if name in ("naf", "naf+") else None)
+    rows = {row.split()[0]: row for row in CliRunner().invoke(app, ["models"]).stdout.splitlines() if row.split()}
+    for name in ("naf", "naf+"):
+        assert "embedded" in rows[name]
+        assert "cc-by-4.0" in rows[name]
+    assert "none released" in rows["naf++"]

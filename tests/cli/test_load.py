@@ -23,6 +23,19 @@ def test_weights_are_given_for_all_methods_or_by_name(weights, expected):
     assert weights_for("featup", weights) == expected
 
 
+def test_names_with_a_plus_are_told_apart():
+    given = "naf=n.pth,naf+=plus.safetensors,naf++=embedded"
+    assert [weights_for(name, given) for name in ("naf", "naf+", "naf++")] == ["n.pth", "plus.safetensors", "embedded"]
+
+
+@pytest.mark.parametrize(("name", "own"), [("naf", "official"), ("naf+", "cell")])
+def test_the_neighborhood_is_the_methods_own_unless_given(capsys, name, own):
+    for given, expected in ((None, own), ("official", "official"), ("cell", "cell")):
+        upsampler = load_upsampler(name, "none", given, torch.device("cpu"), Tiny())
+        assert upsampler.neighborhood == expected
+        assert f"upsampler  {name}, weights: untrained, neighborhood: {expected}" in capsys.readouterr().out
+
+
 def test_an_upsampler_is_as_wide_as_the_features_of_the_backbone():
     for name in ("jafar", "loftup", "featup", "lift", "featup-implicit"):
         upsampler = load_upsampler(name, "none", "official", torch.device("cpu"), Tiny())

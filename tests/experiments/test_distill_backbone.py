@@ -1,22 +1,12 @@
 """What the distillation of the embedded backbone rests on."""
 
-from pathlib import Path
-
-import pytest
 import torch
 
+from experiments import distill_backbone as distill
 from naf.backbones.embedded import EmbeddedNetwork
 
 
-@pytest.fixture
-def distill(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "experiments")
-    import distill_backbone
-
-    return distill_backbone
-
-
-def test_folded_norms_leave_the_function_as_it_was(distill):
+def test_folded_norms_leave_the_function_as_it_was():
     torch.manual_seed(0)
     network = EmbeddedNetwork()
     plain = set(network.state_dict())
@@ -36,7 +26,7 @@ def test_folded_norms_leave_the_function_as_it_was(distill):
         torch.testing.assert_close(new, old, atol=1e-4 * old.abs().max().item(), rtol=1e-4)
 
 
-def test_features_are_standardised_by_their_last_convolutions(distill):
+def test_features_are_standardised_by_their_last_convolutions():
     torch.manual_seed(0)
     network = EmbeddedNetwork()
     images = [torch.rand(4, 3, 64, 64) for _ in range(2)]
@@ -47,7 +37,7 @@ def test_features_are_standardised_by_their_last_convolutions(distill):
         torch.testing.assert_close(values.std(1), torch.ones(len(values)), atol=1e-3, rtol=0)
 
 
-def test_half_whitened_components_are_uncorrelated_with_root_variances(distill):
+def test_half_whitened_components_are_uncorrelated_with_root_variances():
     torch.manual_seed(0)
     mixing = torch.randn(6, 6)
     maps = [{"a.b": torch.einsum("cd,bdhw->bchw", mixing, torch.randn(4, 6, 8, 8)) + 3} for _ in range(4)]
@@ -63,6 +53,6 @@ def test_half_whitened_components_are_uncorrelated_with_root_variances(distill):
     assert values.mean(1).abs().max() < 1e-4
 
 
-def test_longer_runs_are_the_same_until_the_shorter_one_ends_its_constant_rate(distill):
+def test_longer_runs_are_the_same_until_the_shorter_one_ends_its_constant_rate():
     assert [distill.rate(step, 1000) for step in range(750)] == [distill.rate(step, 4000) for step in range(750)]
     assert 0 < distill.rate(999, 1000) < 0.01

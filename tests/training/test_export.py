@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from naf.weight_writer import write_weights
 from naf.weights import WeightsError
 from tests.helpers import NAMES, Tiny, config_of, randn, relative_error, small
 
+ROOT = Path(__file__).parents[2]
 LEARNED = [name for name in NAMES if entry(name).needs_weights]
 ABOUT = {"data": "ten photos", "backbones": "tiny", "licence": "apache-2.0"}
 
@@ -224,6 +226,17 @@ def test_metadata_that_is_damaged_or_newer_is_refused(tmp_path, changes, message
         naf.create("naf", weights=path)
 
 
+def test_an_older_file_means_the_defaults_of_arguments_that_came_later(tmp_path):
+    path, old = tmp_path / "a.safetensors", {"format_version": "1", "config": '{"dim": 32, "img_layers": 1}'}
+    save_file(small("naf").state_dict(), path, {**old, "upsampler": "naf"})
+    assert naf.create("naf", weights=path).config == naf.create("naf", None, dim=32, img_layers=1).config
+    with pytest.raises(ValueError, match=r"interleave is True, but .* needs False"):
+        naf.create("naf", weights=path, interleave=True)
+    save_file(small("naf+").state_dict(), path, {**old, "upsampler": "naf+"})
+    for name in ("naf", "naf+"):
+        assert naf.create(name, weights=path).config == small("naf+").config
+
+
 def test_metadata_of_other_programs_mean_nothing(tmp_path):
     path = tmp_path / "a.safetensors"
     save_file(small("naf").state_dict(), path, {"format": "pt", "config": "whatever"})
@@ -251,9 +264,34 @@ def test_embedded_weights_of_another_configuration_are_not_taken_in_silence(embe
     upsampler = naf.create("naf", dim=64, img_layers=1)
     assert (upsampler.weights_source, upsampler.record, upsampler.kernel_size) == ("untrained (seed 0)", None, 9)
     assert len(caplog.records) == 1
-    assert naf.create("naf", heads_attn=1).weights_source == "untrained (seed 0)"
     with pytest.raises(ValueError, match="dim is 64, but checkpoint embedded needs 32"):
         naf.create("naf", weights="embedded", dim=64)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"heads_attn": 1}, {"interleave": True}, {"encoder": "resnet"}, {"key_pooling": "max"}, {"position": "none"}],
+    ids=str,
+)
+def test_embedded_weights_are_not_taken_where_only_their_shapes_fit(embedded, caplog, config):
+    assert naf.create("naf", **config).weights_source == "untrained (seed 0)"
+    assert len(caplog.records) == 1
+    with pytest.raises(ValueError, match=f"{next(iter(config))} is .*, but checkpoint embedded needs"):
+        naf.create("naf", weights="embedded", **config)
+
+
+def test_naf_plus_finds_its_half_precision_file(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "naf+.safetensors"
+    export_upsampler(small("naf+"), path, about=ABOUT, dtype="float16")
+    assert 'naf.create("naf+", weights="naf+.safetensors")' in path.with_suffix(".md").read_text()
+    monkeypatch.setattr(weights, "embedded_path", lambda name: tmp_path / f"{name}.safetensors")
+    in_hub = torch.hub.load(str(ROOT), "naf_plus", source="local", pretrained=True)
+    for upsampler in (naf.create("naf+"), in_hub, naf.create("naf+", neighborhood="official")):
+        assert (upsampler.weights_source, upsampler.record.card) == ("embedded", tmp_path / "naf+.md")
+        assert {value.dtype for value in upsampler.state_dict().values()} == {torch.float32}
+        assert {**upsampler.config, "neighborhood": "cell"} == small("naf+").config
+    assert upsampler.neighborhood == "official"
+    assert not caplog.records
 
 
 # Runs of `naf train` ------------------------------------------------------------------------------------------------
@@ -461,6 +499,17 @@ def test_an_official_checkpoint_is_exported_under_its_name(tmp_path):
     assert re.fullmatch(r"release\.pth, sha256 [0-9a-f]{64}", metadata["source"])
 
 
+def test_a_checkpoint_of_another_trainer_is_exported_whatever_its_suffix(tmp_path):
+    source = tmp_path / "release.ckpt"
+    torch.save({"state_dict": small("featup").state_dict(), "pytorch-lightning_version": "2.0"}, source)
+    with pytest.raises(ValueError, match="name it with --upsampler"):
+        export(source, tmp_path / "out.safetensors")
+    export(source, tmp_path / "out.safetensors", name="featup", config=config_of("featup"), dtype="float32")
+    restored = naf.create("featup", weights=tmp_path / "out.safetensors", ratio=2)  # no weights depend on the ratio
+    assert same(restored.state_dict(), small("featup").state_dict())
+    assert metadata_of(tmp_path / "out.safetensors")["licence"] == "unknown"
+
+
 def test_an_exported_file_is_exported_anew_in_another_dtype(tmp_path, file):
     export(file, tmp_path / "half.safetensors", dtype="bfloat16", licence="mit")
     metadata = metadata_of(tmp_path / "half.safetensors")
@@ -475,6 +524,9 @@ def test_a_folder_of_the_hub_is_exported(tmp_path, file):
     export(tmp_path / "folder", tmp_path / "out.safetensors", dtype="float32")
     assert same(load_file(tmp_path / "out.safetensors"), small("naf").state_dict())
     assert metadata_of(tmp_path / "out.safetensors")["data"] == "ten photos"
+    small("naf").save_pretrained(tmp_path / "unstated")
+    export(tmp_path / "unstated", tmp_path / "unstated.safetensors", dtype="float32")
+    assert metadata_of(tmp_path / "unstated.safetensors")["licence"] == "unknown"
 
 
 @pytest.mark.parametrize(

@@ -98,10 +98,30 @@ def test_only_what_a_variant_adds_or_lacks_changes_the_state_dict():
 
 def test_naf_plus_is_registered_with_its_configuration():
     upsampler, record = small("naf+"), entry("naf+")
-    assert (upsampler.coordinates, upsampler.image_encoder.interleave) == ("cells", True)
-    assert upsampler.neighborhood == "cell"
+    assert (upsampler.heads_attn, upsampler.neighborhood) == (1, "cell")
+    assert (upsampler.coordinates, upsampler.reference_cells) == ("cells", 10)
     assert record.parameters == entry("naf").parameters
     assert {"coordinates", "reference_cells", "interleave", "encoder", "key_pooling", "position"} <= set(record.options)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 7])
+@by_size
+def test_naf_plus_serves_any_number_of_channels(channels, grid, output_size, image_size):
+    image, features, _ = scene(grid, output_size, image_size, channels=channels)
+    upsampler = small("naf+")
+    out = upsampler(image, features, output_size)
+    expected = small("naf+", backend="reference")(image, features, output_size)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    # One head gives all channels the same weights.
+    each = [upsampler(image, features[:, index : index + 1], output_size) for index in range(channels)]
+    torch.testing.assert_close(torch.cat(each, dim=1), out, rtol=1e-5, atol=1e-5)
+    bands = [band for _, band in upsampler.iter_rows(image, features, output_size, 5, memory_budget=0)]
+    torch.testing.assert_close(torch.cat(bands, dim=2), out, rtol=1e-5, atol=1e-5)
+    guidance, head = upsampler.encode(image, output_size, grid), randn(2, channels, seed=3)
+    linear = guidance.upsample_linear(features, head, None)
+    torch.testing.assert_close(linear, F.conv2d(out, head[:, :, None, None]), rtol=1e-5, atol=1e-5)
+    points = guidance.at(features, [3, 9, 0], [7, 0, 6])
+    torch.testing.assert_close(points, out[:, :, [3, 9, 0], [7, 0, 6]], rtol=1e-5, atol=1e-5)
 
 
 # Paths --------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import typer
 
 from naf.cli.console import console
 
-_INTERRUPTED = 130  # the status of what Ctrl-C ended
+_INTERRUPTED = 130  # the status of what Ctrl-C or SIGTERM ended
 
 
 def train(

@@ -34,7 +34,7 @@ def rope_angles(size: int, periods: Tensor, rescale: float | Tensor = 1.0) -> Te
     Args:
         size: number of positions; position i lies at 2 (i + 1/2) / size - 1.
         periods: (D/4,), float32 or float64; the angles have its dtype and device.
-        rescale: factor on the coordinates (training augmentation).
+        rescale: factor on the coordinates.
 
     Returns:
         (size, D/4) in radians.

@@ -45,6 +45,8 @@ class Checkpoints(Checkpoint):
             _write_whole(self.folder / LAST, lambda temporary: shutil.copyfile(path, temporary))
             for old in sorted(self.folder.glob("step=*.ckpt"))[: -self.keep]:
                 old.unlink()
+            for left in self.folder.glob(".*.partial"):  # by a kill
+                left.unlink(missing_ok=True)
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import lightning as L
@@ -139,7 +140,10 @@ class _Sized:
 
 
 class _FromStep(Sampler[list[Ticket]]):
-    """Begins at the trainer's step: Lightning begins to load an epoch before it says its number."""
+    """Begins at the trainer's step: Lightning begins to load an epoch before it says its number.
+
+    That may be in the middle of an epoch, where a run was left by `stop` or Lightning's max_time.
+    """
 
     def __init__(self, steps: StepSampler, current: Callable[[], int]) -> None:
         self.steps, self.current = steps, current
@@ -148,8 +152,9 @@ class _FromStep(Sampler[list[Ticket]]):
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[Ticket]]:
-        self.steps.set_epoch(self.current() // self.steps.steps_per_epoch)
-        return iter(self.steps)
+        epoch, done = divmod(self.current(), self.steps.steps_per_epoch)
+        self.steps.set_epoch(epoch)
+        return islice(self.steps, done, None)
 
 
 class _Fixed(Sampler[list[Ticket]]):

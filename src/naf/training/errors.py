@@ -6,4 +6,4 @@ class TrainingError(RuntimeError):
 
 
 class Interrupted(Exception):  # noqa: N818 (no error)
-    """A run that was stopped by Ctrl-C; the message says from where it goes on."""
+    """A run that was stopped by Ctrl-C or SIGTERM; the message says from where it goes on."""

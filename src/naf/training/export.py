@@ -72,8 +72,7 @@ def export(
     _check_output(output, dtype, overwrite)
     results = {path.stem.replace("_", " "): read_json(path) for path in evaluation}
     trained = read_trained(source, name, config)
-    is_run = source.is_dir() or source.suffix == ".ckpt"
-    stated = licence or trained.about.get("licence") or ("apache-2.0" if is_run else "unknown")
+    stated = licence or trained.about.get("licence") or ("apache-2.0" if trained.is_run else "unknown")
     about = {**trained.about, "licence": stated, **({"licence_note": licence_note} if licence_note else {})}
     results = {**trained.evaluation, **results}
     return export_upsampler(

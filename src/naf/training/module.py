@@ -241,14 +241,15 @@ class TrainingModule(L.LightningModule):
         checkpoint["seconds"] = self.seconds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the time, and begin the epoch behind the checkpoint.
+        """Take the time, and begin the epoch of the checkpoint's step.
 
         Lightning's own way to go on between two epochs depends on whether the first one ended with a validation, and
         may end the second one early.
         """
         self._seconds_before = float(checkpoint["seconds"])
         del checkpoint["loops"]
-        loop, done = self.trainer.fit_loop, checkpoint["epoch"] + 1
+        data: Any = self.trainer  # Lightning's stubs do not know this attribute
+        loop, done = self.trainer.fit_loop, checkpoint["global_step"] // data.datamodule.steps_per_epoch
         counts = dict.fromkeys(("ready", "started", "processed", "completed"), done)
         loop.epoch_progress.load_state_dict({"total": counts, "current": dict(counts)})
         loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = checkpoint["global_step"]

@@ -8,7 +8,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -26,9 +29,10 @@ from naf.training import build
 from naf.training.checkpoint import LAST, read_checkpoint
 from naf.training.config import check_same, plain, stages_of
 from naf.training.datamodule import PhotoData, whole_shares
-from naf.training.errors import Interrupted
+from naf.training.errors import Interrupted, TrainingError
 from naf.training.metrics_file import read_metrics
 from naf.training.module import TrainingModule
+from naf.training.photos import DataError
 from naf.training.plan import Stage
 from naf.training.trainer import CHECKPOINTS, METRICS, make_trainer, precision_of, quiet
 
@@ -56,7 +60,7 @@ def run(config: DictConfig, console: Console | None = None, *, stop: int | None 
 
     Raises:
         TrainingError: if it cannot go on: a loss that is not finite, a checkpoint that cannot be read or written.
-        Interrupted: by Ctrl-C.
+        Interrupted: by Ctrl-C or SIGTERM.
         ValueError: if the configuration does not hold together, or the folder holds a run of another.
     """
     console = console or Console()
@@ -84,13 +88,14 @@ def run(config: DictConfig, console: Console | None = None, *, stop: int | None 
             if batch != stage.batch_size:
                 console.print(f"steps of {batch} images in place of {stage.batch_size}, for all processes to have some")
         console.print(f"{folder}: {begun}, {module.upsampler.name} with {parameters:,} parameters", markup=False)
-    _fit(trainer, module, data, last if step else None, folder)
-    if trainer.global_step < total:
-        return {}
-    if data.val and module.validated_at < total:
-        with quiet():
+    with _told(trainer, folder), _closed(trainer, module):
+        trainer.fit(module, datamodule=data, ckpt_path=last if step else None, weights_only=True)
+        if data.val and module.validated_at < trainer.global_step == total:
             trainer.validate(module, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
+        return {}
+    if trainer.global_step < total:
+        console.print(f"{folder}: left at step {trainer.global_step} of {total}", markup=False)
         return {}
     result = {
         "steps": total,
@@ -150,22 +155,56 @@ def _parts(values: Mapping[str, Any], stages: list[Stage]) -> tuple[TrainingModu
     return module, data
 
 
-def _fit(trainer: L.Trainer, module: TrainingModule, data: PhotoData, checkpoint: Path | None, folder: Path) -> None:
-    try:
-        with quiet():
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except MisconfigurationException as error:
-        raise ValueError(" ".join(str(error).split())) from error
-    except SystemExit as leaving:
-        if not isinstance(leaving.__context__, KeyboardInterrupt):
-            raise
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it from then on
+@contextmanager
+def _told(trainer: L.Trainer, folder: Path) -> Iterator[None]:
+    """What ends a training before its time, in a line that says from where it goes on."""
+
+    def going_on() -> str:
         last = folder / CHECKPOINTS / LAST
         where = f"step {read_checkpoint(last)['global_step']}" if last.exists() else "the start"
-        raise Interrupted(f"stopped at step {trainer.global_step}: the same command goes on from {where}") from None
+        return f"the same command goes on from {where}"
+
+    try:
+        with quiet():
+            yield
+    except MisconfigurationException as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    except DataError as error:
+        raise DataError(_without_traceback(error)) from error
+    except OSError as error:  # of the log or the pictures, where a disk is full
+        raise TrainingError(
+            f"stopped at step {trainer.global_step}: {_without_traceback(error)}. With that mended, {going_on()}"
+        ) from error
+    except SystemExit as leaving:
+        if not isinstance(leaving, SIGTERMException) and not isinstance(leaving.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it from then on
+        raise Interrupted(f"stopped at step {trainer.global_step}: {going_on()}") from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "wandb":  # which may not be installed
+            raise
+        raise ValueError(f"logger.wandb: {error}") from error
+
+
+@contextmanager
+def _closed(trainer: L.Trainer, module: TrainingModule) -> Iterator[None]:
+    """Caches are written and runs at Weights & Biases closed: the next run of this process is another."""
+    is_whole = False
+    try:
+        yield
+        is_whole = True
     finally:
+        wandb = sys.modules.get("wandb")
+        if wandb is not None and wandb.run is not None and any(isinstance(x, WandbLogger) for x in trainer.loggers):
+            wandb.finish(exit_code=0 if is_whole else 1)
         for cache in module.caches.values():
             cache.flush()
+
+
+def _without_traceback(error: Exception) -> str:
+    """The message alone of an error from a process that loads photos, which PyTorch puts a traceback before."""
+    text = str(error)
+    return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "\nOriginal Traceback" in text else text
 
 
 def _final_loss(path: Path) -> float:

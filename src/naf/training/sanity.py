@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from naf.training.config import plain
+from naf.training.config import plain, stages_of
 from naf.training.errors import TrainingError
 from naf.training.export import export
 from naf.training.metrics_file import read_metrics
@@ -47,17 +47,18 @@ def check_training(config: DictConfig, console: Console) -> None:
         raise TrainingError(f"losses differ: {whole} without a stop, {stopped} with one at step {_STEPS}")
     exported = export(runs["whole"], folder / "upsampler.safetensors")
     console.print(
-        f"all is well: {len(whole)} steps of {len(config.stages)} stages, a stop and going on, validation, export "
+        f"all is well: {len(whole)} steps of {len(stages_of(config))} stages, a stop and going on, validation, export "
         f"({exported.file}), {time.monotonic() - start:.0f} s",
         markup=False,
     )
 
 
 def _shortened(config: DictConfig) -> DictConfig:
-    lengths = {name: stage.get("steps") for name, stage in plain(config)["stages"].items()}
+    lengths = {name: (stage or {}).get("steps") for name, stage in plain(config)["stages"].items()}
     steps = _STEPS if sum(map(bool, lengths.values())) > 1 else 2 * _STEPS
     changes = {
         "sanity": False,
+        "resume": "auto",
         "stages": {name: {"steps": steps if length else 0, "batch_size": 1} for name, length in lengths.items()},
         "checkpoint_every": _STEPS,
         "validate_every": _STEPS,

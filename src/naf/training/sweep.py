@@ -78,10 +78,12 @@ def sweep(overrides: Sequence[str], console: Console, config_dir: Path | None = 
     After each run table.md and table.csv are written to the folder that all have in common.
 
     Raises:
-        Interrupted: by Ctrl-C.
-        ValueError: as :func:`plan_sweep`.
+        Interrupted: by Ctrl-C or SIGTERM.
+        ValueError: as :func:`plan_sweep`, and for `sanity`.
     """
     jobs = plan_sweep(overrides, config_dir)
+    if any(job.config.sanity for job in jobs):
+        raise ValueError("sanity is a dry run of one training: give it without -m")
     folders = [Path(job.config.folder) for job in jobs]
     place = Path(os.path.commonpath([folder.parent for folder in folders]))
     rows: list[Row] = []

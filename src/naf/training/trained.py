@@ -31,11 +31,13 @@ class Trained:
         upsampler: in evaluation mode, on the CPU.
         about: see :class:`naf.weight_record.WeightRecord`.
         evaluation: see :class:`naf.training.card.ModelCard`.
+        is_run: whether they were trained by `naf train` here, not read from a file of unknown rights.
     """
 
     upsampler: Upsampler
     about: Mapping[str, str]
     evaluation: Mapping[str, Any]
+    is_run: bool = False
 
 
 def read_trained(source: Path, name: str = "", config: Mapping[str, Any] | None = None) -> Trained:
@@ -52,11 +54,17 @@ def read_trained(source: Path, name: str = "", config: Mapping[str, Any] | None 
         ValueError: if it does not say which upsampler it holds and no name is given, or says another one.
     """
     config = dict(config or {})
-    if source.suffix == ".ckpt":
-        return _of_run(source.absolute().parent.parent, source, name, config)
     is_folder = source.is_dir()
-    if is_folder and (source / _LAST).is_file():
-        return _of_run(source, source / _LAST, name, config)
+    checkpoint = source / _LAST if is_folder and (source / _LAST).is_file() else source
+    if checkpoint.suffix == ".ckpt":
+        if not checkpoint.is_file():
+            raise WeightsError(f"checkpoint {checkpoint}: no such file")
+        content = read_plain(checkpoint)
+        own = _upsampler_state(content)
+        if own:
+            return _of_run(checkpoint, content, own, name, config)
+        if is_folder:
+            raise WeightsError(f"checkpoint {checkpoint} has no keys {_PREFIX}…, expected one that `naf train` wrote")
     if is_folder and not (source / WEIGHTS_FILE).is_file():
         raise WeightsError(f"{source} holds neither {_LAST} of a training run nor {WEIGHTS_FILE}")
     try:
@@ -70,15 +78,16 @@ def read_trained(source: Path, name: str = "", config: Mapping[str, Any] | None 
     return Trained(upsampler, {"source": f"{source.name}, sha256 {digest}"}, {})
 
 
-def _of_run(folder: Path, checkpoint: Path, name: str, config: dict[str, Any]) -> Trained:
-    if not checkpoint.is_file():
-        raise WeightsError(f"checkpoint {checkpoint}: no such file")
-    content = read_plain(checkpoint)
-    state = content.get("state_dict") if isinstance(content, Mapping) else None
-    state = {str(key): value for key, value in state.items()} if isinstance(state, Mapping) else {}
-    own = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
-    if not own:
-        raise WeightsError(f"checkpoint {checkpoint} has no keys {_PREFIX}…, expected one that `naf train` wrote")
+def _upsampler_state(content: Any) -> dict[str, Tensor]:
+    """The upsampler's part of a checkpoint of `naf train`; empty for another one."""
+    state = mapping(content.get("state_dict")) if isinstance(content, Mapping) else {}
+    return {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
+
+
+def _of_run(
+    checkpoint: Path, content: Mapping[str, Any], own: Mapping[str, Tensor], name: str, config: dict[str, Any]
+) -> Trained:
+    folder = checkpoint.absolute().parent.parent
     settings, result = _read_yaml(folder / "config.yaml"), _read_json(folder / "result.json")
     made, given = mapping(content.get("upsampler")), mapping(settings.get("upsampler"))
     told = str(made.get("name") or given.get("name") or "")
@@ -93,7 +102,8 @@ def _of_run(folder: Path, checkpoint: Path, name: str, config: dict[str, Any]) -
     if steps != result.get("steps"):  # what was measured at the end of the run says nothing of this checkpoint
         result = {key: value for key, value in result.items() if key not in _AT_THE_END}
     measured = {key: result[key] for key in ("train_loss", "validation") if result.get(key)}
-    return Trained(upsampler, facts_of(settings, result, steps), {"The run itself": measured} if measured else {})
+    evaluation = {"The run itself": measured} if measured else {}
+    return Trained(upsampler, facts_of(settings, result, steps), evaluation, is_run=True)
 
 
 def _create(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,18 +13,30 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
+from naf.data.atomic import replace_file
 from naf.training import build
 from naf.training.callbacks import Pictures, Report
 from naf.training.checkpoint import Checkpoints, WholeCheckpoints
 from naf.training.metrics_file import MetricsFile
 
-METRICS, CHECKPOINTS = "metrics.csv", "checkpoints"
+METRICS, CHECKPOINTS, WANDB_ID = "metrics.csv", "checkpoints", "wandb/id"
 """In the folder of a run."""
 
 _PRECISIONS = ("32-true", "bf16-mixed")
+_OWN = {
+    "accumulate_grad_batches": "stages.NAME.batch_size",
+    "gradient_clip_val": "optimizer.clip_norm",
+    "gradient_clip_algorithm": "optimizer.clip_norm",
+    "limit_train_batches": "stages.NAME.steps",
+    "overfit_batches": "stages.NAME.steps",
+    "val_check_interval": "validate_every",
+    "fast_dev_run": "sanity",
+}
+"""Arguments of Lightning that would go past the plan of the steps, and the keys that take their place."""
 _EXPECTED = (  # Lightning's and its libraries' warnings of what is meant to be so
     r".*module\(s\) in eval mode at the start of training",  # the sources
     r".*does not have many workers",
@@ -67,14 +80,16 @@ def make_trainer(
         "enable_model_summary": False,
     }
     for key in given:
-        if key in {*fixed, "logger", "callbacks", "plugins"}:
-            raise ValueError(f"trainer.{key} cannot be given: the run sets it")
+        if key in {*fixed, *_OWN, "logger", "callbacks", "plugins"}:
+            instead = f", see {_OWN[key]}" if key in _OWN else ""
+            raise ValueError(f"trainer.{key} cannot be given: the run sets it{instead}")
+    loggers = _loggers(values, folder, step)
 
     def make() -> L.Trainer:
         return L.Trainer(
             **given,
             **fixed,
-            logger=_loggers(values, folder, step),
+            logger=loggers,
             callbacks=[
                 Report(console, total),
                 Pictures(folder / "samples", values["pictures"], values["pictures_every"], total),
@@ -130,8 +145,23 @@ def quiet() -> Iterator[None]:
 def _loggers(values: Mapping[str, Any], folder: Path, step: int) -> list[Logger]:
     loggers: list[Logger] = [MetricsFile(folder / METRICS, step)]
     for name, value in values["logger"].items():
-        # Of the rows that a killed run logged behind its last checkpoint, TensorBoard shows the new ones alone.
-        is_tensorboard = str(value.get("_target_")).endswith(".TensorBoardLogger")
-        purge = {"purge_step": step + 1 if step else 0} if is_tensorboard else {}
-        loggers.append(build.make(f"logger.{name}", {**value, **purge}))
+        kind, parts = str(value.get("_target_")).rpartition(".")[2], {}
+        if kind == "TensorBoardLogger":
+            # Of the rows that a killed run logged behind its last checkpoint, TensorBoard shows the new ones alone.
+            parts = {"purge_step": step + 1 if step else 0}
+        elif kind == "WandbLogger":
+            # The one run goes on there too.
+            path = folder / WANDB_ID
+            if not (step and path.exists()):
+                _new_id(path)
+            identity = path.read_text() if path.exists() else None  # other processes than the first log nothing
+            parts = {"id": identity, "config": dict(values), "allow_val_change": True}
+        parts = {key: part for key, part in parts.items() if key not in value}
+        loggers.append(build.make(f"logger.{name}", value, **parts))
     return loggers
+
+
+@rank_zero_only
+def _new_id(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    replace_file(path, lambda temporary: temporary.write_text(uuid.uuid4().hex))

@@ -159,6 +159,7 @@ class FeatUp(Upsampler):
 
     is_linear = is_convex = keeps_constants = False
     has_attention = False
+    calling_options = ("ratio",)
 
     def __init__(
         self,

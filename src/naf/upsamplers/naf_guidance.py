@@ -114,6 +114,6 @@ def check_heads(features: Tensor, heads: int, dim: int) -> None:
         divisors = " or ".join(str(n) for n in range(1, heads) if channels % n == 0 and dim % n == 0)
         raise ValueError(
             f"features have {channels} channels, which heads_attn={heads} does not divide: pad them with zeros to "
-            f"{full} channels and drop the last {full - channels} of the output, or create the upsampler with "
-            f"heads_attn={divisors}"
+            f"{full} channels and drop the last {full - channels} of the output, take 'naf+', whose one head serves "
+            f"any number, or weights that were trained with heads_attn={divisors}"
         )

@@ -32,8 +32,8 @@ class FeatUpObjective(Objective):
     :class:`naf.upsamplers.featup_downsampler.AttentionDownsampler`). Of the upsampler's norm see
     :func:`naf.training.objectives.similarity.in_output_space`.
 
-    The authors train with NAdam at `lr`, and clip the norm of the gradient to `clip_norm` in the first
-    `clip_first_steps` steps; that is up to the configuration.
+    The authors train with NAdam at 1e-3, and clip the norm of the gradient to 1e-4 in the first 10 steps; that is up
+    to the configuration.
 
     Args:
         channels: of the features.
@@ -47,9 +47,6 @@ class FeatUpObjective(Objective):
     """
 
     needs_extract: ClassVar[bool] = True
-    lr: ClassVar[float] = 1e-3
-    clip_norm: ClassVar[float] = 1e-4
-    clip_first_steps: ClassVar[int] = 10
 
     def __init__(
         self, channels: int, stride: int = 16, views: int = 5, projection: int = 30, crf: float = 0.001

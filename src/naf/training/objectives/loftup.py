@@ -53,8 +53,8 @@ class LoftUpObjective(Objective):
     the features (in stage 1 there of their projection's squared length); the images of a batch share all draws. Of the
     norm of the features see :func:`naf.training.objectives.similarity.in_output_space`.
 
-    The authors train with AdamW, lr 1e-4 in stage 1 and 1e-3 in stage 2, and clip the norm of the gradient to
-    `clip_norm` in the first `clip_first_steps` steps; that is up to the configuration.
+    The authors train with AdamW, lr 1e-4 in stage 1 and 1e-3 in stage 2, and clip the norm of the gradient to 1e-4 in
+    the first 10 steps; that is up to the configuration.
 
     Args:
         channels: of the features.
@@ -67,8 +67,6 @@ class LoftUpObjective(Objective):
 
     needs_extract: ClassVar[bool] = True
     needs_segments: ClassVar[bool] = True
-    clip_norm: ClassVar[float] = 1e-4
-    clip_first_steps: ClassVar[int] = 10
 
     def __init__(self, channels: int, stage: Literal[1, 2] = 1, stride: int = 16) -> None:
         super().__init__()
