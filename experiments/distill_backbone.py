@@ -1,18 +1,21 @@
-"""Trains the backbone that the package carries, by distillation from three pretrained networks at once.
+r"""Trains the backbone that the package carries, by distillation from three pretrained networks at once.
 
 The student starts from random numbers and sees crops of photos; 1x1 heads on its features predict six maps of the
 teachers on the very same crops. Heads and teachers are thrown away, norms are folded into the convolutions, and the
 features are brought to zero mean and unit variance.
 
     python experiments/distill_backbone.py --data ../shared/data --work out/distill
+    python experiments/probe_camvid.py --data ../shared/data --out out/distill \
+        --backbones embedded hog squeezenet mobilenet deeplab -- bilinear
+    python experiments/distill_backbone.py --data ../shared/data --work out/distill --probe out/distill/bilinear.*.json
 
-A run that was stopped goes on from its last checkpoint in the work folder.
+The first command trains, and goes on from the checkpoint in the work folder if it was stopped; the last one only
+writes the card anew, with the probe's result.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -28,7 +31,7 @@ from torchvision.transforms import v2
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import naf
-from experiments.distill_card import write
+from experiments.distill_card import probe_table, write
 from experiments.distill_teachers import Projection, Teachers
 from naf.backbones.embedded import CHANNELS, WEIGHTS, EmbeddedNetwork
 from naf.data.atomic import replace_file
@@ -199,7 +202,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--evaluation", type=Path, help="JSON of results for the card; a finished run writes it anew")
+    parser.add_argument("--probe", type=Path, help="result of probe_camvid.py for the card")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
 
@@ -267,10 +270,9 @@ def main() -> None:
         "steps": f"{args.steps} of {args.batch} crops of {CROP} x {CROP} pixels",
         "seconds": f"{seconds:.0f} on one thread of a shared machine",
     }
+    probed = {} if args.probe is None else probe_table(args.probe)
     losses = [{"step": step, "loss": loss, "held out": test} for step, loss, test in curve if step % 500 == 0]
-    evaluation = {} if args.evaluation is None else json.loads(args.evaluation.read_text())
-    held_out_photos = f"Loss (held out: {len(held_out)} ImageNet photos)"
-    write(args.out, student, training, {**evaluation, held_out_photos: losses})
+    write(args.out, student, training, {**probed, f"Loss (held out: {len(held_out)} ImageNet photos)": losses})
 
 
 if __name__ == "__main__":

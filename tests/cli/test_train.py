@@ -61,10 +61,12 @@ def test_train_trains_and_says_so(tmp_path):
         (["data.root=x", "stages.first.lr=-1"], "stages.first.lr is -1, expected a learning rate"),
         (["data.root=x", "stages.first.geometry.reduced=2"], "expected pixels and shares up to 1"),
         (["data.root=x", "stages=first", "stages.first.steps=0"], "stages hold no step"),
-        (["data.root=x", "seed"], "missing EQUAL"),
+        (["data.root=x", "seed"], "seed cannot be read: missing EQUAL"),
+        (["data.root=x", "folder=a=b"], "folder=a=b cannot be read"),
         (["data.root=nowhere", "backbone=hog"], "nowhere is not there, expected a folder of images"),
         (["data.root=x", "--config-dir", "nowhere"], "--config-dir is 'nowhere', expected a folder"),
         (["-m", "data.root=x"], "nothing varies"),
+        (["-m", "data.root=x", "seed=0,1", "sanity=true"], "give it without -m"),
     ],
 )
 def test_a_wrong_configuration_is_said_in_one_line(arguments, message, monkeypatch, capsys, tmp_path):
@@ -78,11 +80,12 @@ def test_a_loss_that_is_not_finite_ends_with_status_2(monkeypatch, capsys, tmp_p
     assert "step 2 on source 'main': loss nan" in said
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path):
-    monkeypatch.setenv("INTERRUPTED_AT", "3")
-    stdout = invoke(*overrides(tmp_path / "a", FAULTY), status=130)
-    assert "stopped at step 3: the same command goes on from step 2" in stdout
-    monkeypatch.delenv("INTERRUPTED_AT")
+def test_ctrl_c_and_sigterm_say_how_to_go_on(monkeypatch, tmp_path):
+    for how, stopped in (("INTERRUPTED_AT", 2), ("ENDED_AT", 3)):  # in the step, behind it
+        monkeypatch.setenv(how, "2")
+        stdout = invoke(*overrides(tmp_path / "a", FAULTY), status=130)
+        assert f"stopped at step {stopped}: the same command goes on from step 2" in stdout
+        monkeypatch.delenv(how)
     invoke(*overrides(tmp_path / "a", FAULTY))
     assert list(losses(tmp_path / "a")) == list(range(STEPS))
 

@@ -96,10 +96,11 @@ def test_every_learned_upsampler_has_a_card(name):
     assert yaml.safe_load(text.split("---\n")[1])["license"] == "cc-by-nc-4.0"
     assert f'naf.create("{name}", weights="file.safetensors"' in text
     assert "| data | ten photos |" in text
+    assert "| backbones | vit_tiny |" in text
     assert "| mIoU | 41.3 |" in text
     assert "Weights: cc-by-nc-4.0. See there." in text
     assert entry(name).paper in text
-    assert ("Trained on features of vit_tiny; others are zero-shot." in text) == entry(name).is_vfm_agnostic
+    assert ("all others are zero-shot" in text) == entry(name).is_vfm_agnostic
 
 
 def test_a_card_file_that_cannot_be_read_is_named(tmp_path):

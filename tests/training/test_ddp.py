@@ -1,24 +1,36 @@
 """Several processes train as one does with the same images a step."""
 
-import subprocess
-import sys
+import pytest
 
-from naf.training.datamodule import share_out
+from naf.training.config import plain
+from naf.training.datamodule import share_out, whole_shares
 from naf.training.plan import StepPlan
 from naf.training.run import run
 from naf.training.sampler import Ticket
-from tests.training.tiny_run import assert_same, load, losses, overrides, quiet_console
+from naf.training.trainer import make_trainer
+from tests.training.tiny_run import assert_same, load, losses, quiet_console
 
 
-def test_two_processes_have_the_losses_of_one(tmp_path):
-    script = tmp_path / "command.py"  # Lightning begins the second process with the command line of the first
-    script.write_text("import torch\ntorch.set_num_threads(1)\nfrom naf.cli import main\nmain()\n")
-    arguments = overrides(tmp_path / "two", "trainer.devices=2")
-    process = subprocess.run([sys.executable, script, "train", *arguments], capture_output=True, timeout=120)
-    assert process.returncode == 0, process.stderr.decode()
-    run(load(tmp_path / "one"), quiet_console())
+def test_two_processes_have_the_losses_of_one(tmp_path, command):
+    said = command.process.stdout.decode()
+    assert (command.two / "result.json").exists(), said + command.process.stderr.decode()
+    assert "steps of 4 images in place of 3" in said
+    run(load(tmp_path / "one", "stages.first.batch_size=4"), quiet_console())
     for key in ("train/loss", "train/grad_norm", "val/main/loss", "val/over_bilinear"):
-        assert_same(losses(tmp_path / "two", key), losses(tmp_path / "one", key), rel=1e-5)
+        assert_same(losses(command.two, key), losses(tmp_path / "one", key), rel=1e-5)
+
+
+def test_batches_are_raised_to_whole_shares():
+    assert [whole_shares(batch, 8) for batch in (1, 4, 8, 9)] == [8, 8, 8, 16]
+    assert [whole_shares(batch, 1) for batch in (1, 4)] == [1, 4]
+
+
+@pytest.mark.parametrize(("name", "looks_for_unused"), [("naf", False), ("jafar", True)])
+def test_parameters_of_no_effect_are_looked_for_where_there_are_some(name, looks_for_unused, tmp_path):
+    values = plain(load(tmp_path / "a", f"upsampler.name={name}", "trainer.devices=2"))
+    trainer = make_trainer(values, quiet_console(), 0, stop=5, total=5, validates=False)
+    assert trainer.world_size == 2
+    assert trainer.strategy._ddp_kwargs.get("find_unused_parameters", False) == looks_for_unused
 
 
 def test_held_out_photos_are_shared_out_evenly_each_counted_once():

@@ -306,6 +306,7 @@ SETTINGS = {
     "stages": {
         "first": {"steps": 30, "batch_size": 4, "lr": 2e-4, "geometry": {"image_size": 512, "reduced": 0.5}},
         "second": {"steps": 3, "batch_size": 2, "lr": 1e-4},
+        "left_out": {"steps": 0, "batch_size": 2, "lr": 1e-4},
     },
     "sources": {
         "main": {"_target_": "a.BackboneSource", "backbone": "vit_tiny_patch16", "normalize_channels": True},
@@ -316,7 +317,7 @@ SETTINGS = {
         },
         "maps": {"_target_": "a.LabelMaps", "weight": 0.5},
     },
-    "optimizer": {"weight_decay": 1e-5, "schedule": "constant"},
+    "optimizer": {"weight_decay": 1e-5, "schedule": "constant", "clip_norm": None},
     "data": {"root": ["/home/me/photos/imagenet", "photos/bsds"], "val": None},
 }
 RESULT = {
@@ -364,7 +365,9 @@ def test_a_run_is_exported_with_its_history(tmp_path):
         "vit_tiny_patch16 (normalize_channels=True); SqueezeNet(weights=net.safetensors, layer=fire9); "
         "LabelMaps (weight=0.5)"
     )
-    assert metadata["stages"].startswith("30 steps (batch_size=4, lr=0.0002, image_size=512, reduced=0.5); 3 steps")
+    stages = "30 steps (batch_size=4, lr=0.0002, image_size=512, reduced=0.5); 3 steps (batch_size=2, lr=0.0001)"
+    assert metadata["stages"] == stages
+    assert metadata["optimizer"] == "weight_decay=1e-05, schedule=constant"
     assert metadata["losses"] == "L2"
     card = path.with_suffix(".md").read_text()
     for part in (*(metadata[key] for key in ("data", "stages", "commit", "command", "parity")), "0.71", "41.3"):

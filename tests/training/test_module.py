@@ -1,10 +1,12 @@
 """What a training step does."""
 
+import io
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 
 from naf.training import build
 from naf.training.config import plain, stages_of
@@ -77,8 +79,11 @@ def test_a_loss_that_is_not_finite_stops_before_it_does_harm(tmp_path, monkeypat
     assert list(losses(tmp_path / "a")) == [0, 1, 2]
     assert all(value.isfinite().all() for value in weights(tmp_path / "a").values())
     monkeypatch.setenv("NAN_AT", "0")
+    terminal = Console(file=io.StringIO(), force_terminal=True)
     with pytest.raises(TrainingError, match="no checkpoint yet"):
-        run(load(tmp_path / "b", FAULTY), quiet_console())
+        run(load(tmp_path / "b", FAULTY), terminal)
+    hidden, shown = (terminal.file.getvalue().count(code) for code in ("\x1b[?25l", "\x1b[?25h"))
+    assert hidden == shown == 1  # the cursor: the bar has let go of the terminal
 
 
 def test_backbones_are_frozen_and_not_saved(tmp_path):

@@ -1,8 +1,6 @@
 """Runs that were stopped go on as if they had not been."""
 
 import errno
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -17,24 +15,21 @@ from tests.training.tiny_run import (
     assert_same,
     load,
     losses,
-    overrides,
     quiet_console,
     weights,
 )
 
 
-def test_a_killed_run_goes_on_with_the_losses_of_one_that_was_not(tmp_path, monkeypatch):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run(load(whole, FAULTY), quiet_console())
-    script = "import torch; torch.set_num_threads(2); from naf.cli import main; main()"
-    monkeypatch.setenv("KILLED_AT", "3")
-    process = subprocess.run([sys.executable, "-c", script, "train", *overrides(killed, FAULTY)], capture_output=True)
-    assert process.returncode == -9, process.stderr.decode()
+def test_a_killed_run_goes_on_with_the_losses_of_one_that_was_not(tmp_path, command):
+    whole, killed = tmp_path / "whole", command.killed
+    assert command.process.returncode == -9, command.process.stderr.decode()
     assert list(losses(killed)) == [0, 1, 2]
     assert torch.load(killed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == EVERY
-    monkeypatch.delenv("KILLED_AT")
-    result = run(load(killed, FAULTY), quiet_console())
-    assert result["steps"] == STEPS
+    (killed / "checkpoints/.last.ckpt.1.partial").write_bytes(b"half")
+    for folder in (whole, killed):
+        result = run(load(folder, FAULTY, "stages.first.batch_size=3"), quiet_console())
+        assert result["steps"] == STEPS
+    assert not list((killed / "checkpoints").glob(".*"))
     for key in ("train/loss", "train/grad_norm", "train/lr", "val/main/loss"):
         assert_same(losses(killed, key), losses(whole, key))
     assert list(losses(whole)) == list(range(STEPS))
@@ -51,7 +46,9 @@ def test_dropping_in_between_loses_nothing_with_several_workers_and_a_cache(tmp_
     ]
     run(load(tmp_path / "whole", *changes), quiet_console())
     stopped = tmp_path / "stopped"
-    assert run(load(stopped, *changes), quiet_console(), stop=EVERY) == {}
+    console = quiet_console()
+    assert run(load(stopped, *changes), console, stop=EVERY + 1) == {}  # between two checkpoints
+    assert f"left at step {EVERY + 1} of {STEPS}" in console.file.getvalue()
     assert not (stopped / "result.json").exists()
     run(load(stopped, *changes), quiet_console())
     assert_same(losses(stopped), losses(tmp_path / "whole"))
@@ -96,6 +93,16 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
     run(load(folder), quiet_console())
     run(load(tmp_path / "whole"), quiet_console())
     assert_same(losses(folder), losses(tmp_path / "whole"))
+
+
+def test_a_full_disk_under_the_log_says_how_to_go_on(tmp_path, monkeypatch):
+    def full(log, metrics, step):
+        if step > EVERY:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(MetricsFile, "log_metrics", full)
+    with pytest.raises(TrainingError, match=r"stopped at step \d: .*No space left.*same command goes on from step 2"):
+        run(load(tmp_path / "a"), quiet_console())
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):

@@ -7,16 +7,20 @@ import logging
 import math
 
 import pytest
+import yaml
+from lightning.pytorch.loggers.logger import DummyLogger
 from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from naf.training import config
+from naf.training import build, config
 from naf.training.photos import DataError
 from naf.training.run import run
 from naf.training.sanity import check_training
+from naf.training.sources import PixelSource
 from naf.training.sweep import plan_sweep, sweep
 from naf.training.table import Row, write_table
+from naf.training.trainer import make_trainer
 from tests.training.tiny_run import STEPS, assert_same, load, losses, overrides, photos, quiet_console
 
 PEERS = ("jafar", "anyup", "featup", "lift", "loftup")
@@ -101,6 +105,36 @@ def test_every_experiment_is_a_valid_configuration(name):
     assert loaded.folder == f"out/train/{name}"
 
 
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.startswith("ablation")])
+def test_every_variant_of_an_ablation_can_be_made(name):
+    values = config.plain(config.load([f"experiment={name}", "data.root=photos"]))
+    ((key, choices),) = values["sweep"].items()
+    argument = key.removeprefix("upsampler.")
+    for choice in map(yaml.safe_load, choices.split(",")):
+        given = {**values, "upsampler": {**values["upsampler"], argument: choice}}
+        assert build.make_upsampler(given, {"main": PixelSource()}).config[argument] == choice
+
+
+class WandbLogger(DummyLogger):
+    """Keeps its arguments: the package of the real one need not be there."""
+
+    def __init__(self, **arguments):
+        super().__init__()
+        self.arguments = arguments
+
+
+def test_a_run_that_goes_on_is_one_at_weights_and_biases(tmp_path):
+    values = config.plain(load(tmp_path / "a", f"+logger.wandb={{_target_:{__name__}.WandbLogger,project:naf}}"))
+    (tmp_path / "a").mkdir()
+    begun, gone_on, anew = (
+        make_trainer(values, quiet_console(), step, stop=5, total=5, validates=False).loggers[1].arguments
+        for step in (0, 2, 0)
+    )
+    assert begun == gone_on
+    assert begun["id"] != anew["id"]
+    assert (begun["project"], begun["config"]) == ("naf", values)
+
+
 def test_several_sources_take_turns_and_are_validated_each(tmp_path):
     labels = label_maps(tmp_path / "labels")
     train = tmp_path / "photos/train"
@@ -130,8 +164,9 @@ def test_broken_images_are_passed_over_and_nothing_but_broken_ones_is_an_error(t
     assert "1.png" in caplog.text
     for path in train.iterdir():
         path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(DataError, match="cannot be read"):
-        run(load(tmp_path / "b"), quiet_console())
+    with pytest.raises(DataError, match=r"^\d+ of the \d+ images tried in .* cannot be read") as caught:
+        run(load(tmp_path / "b", "data.workers=1"), quiet_console())
+    assert "\n" not in str(caught.value)  # no traceback of the worker
     with pytest.raises(DataError, match="expected a folder of images"):
         run(load(tmp_path / "c", f"data.root={tmp_path / 'nowhere'}"), quiet_console())
 
@@ -148,12 +183,15 @@ def test_weights_to_begin_with_are_taken(tmp_path):
 
 
 def test_a_dry_run_goes_through_everything(tmp_path):
-    console = quiet_console()
-    check_training(load(tmp_path / "a", "sanity=true", "pictures=1", "+stages.second.steps=100"), console)
+    console, folder = quiet_console(), tmp_path / "a/sanity"
+    (folder / "whole").mkdir(parents=True)
+    (folder / "whole/result.json").write_text("{}")  # of an earlier dry run
+    changes = ["sanity=true", "resume=never", "pictures=1", "+stages.second.steps=100", "+stages.third=null"]
+    check_training(load(tmp_path / "a", *changes), console)
     assert "all is well: 4 steps of 2 stages" in console.file.getvalue()
-    assert (tmp_path / "a/sanity/upsampler.safetensors").exists()
-    assert (tmp_path / "a/sanity/upsampler.md").exists()
-    check_training(load(tmp_path / "a", "sanity=true"), console)
+    assert (folder / "upsampler.safetensors").exists()
+    assert (folder / "upsampler.md").exists()
+    assert len(list((folder / "whole/samples").iterdir())) == 2
 
 
 @pytest.mark.parametrize(
@@ -180,10 +218,11 @@ def test_a_dry_run_goes_through_everything(tmp_path):
         ("resume=no", "expected auto or never"),
         ("trainer.precision=16-mixed", "expected auto, 32-true, bf16-mixed"),
         ("+trainer.max_steps=3", "trainer.max_steps cannot be given"),
+        ("+trainer.gradient_clip_val=1", "trainer.gradient_clip_val cannot be given.*see optimizer.clip_norm"),
         ("+trainer.speed=3", "trainer: .*speed"),
         ("trainer.accelerator=abacus", "trainer: .*abacus"),
         ("data.cache_dtype=int8", "expected one of float16"),
-        ("+logger.other={_target_:naf.nothing}", r"logger\.other cannot be made"),
+        ("+logger.other={_target_:naf.nothing}", r"^logger\.other cannot be made"),
     ],
 )
 def test_what_does_not_hold_together_is_said_in_one_line(change, message, tmp_path):
@@ -193,11 +232,10 @@ def test_what_does_not_hold_together_is_said_in_one_line(change, message, tmp_pa
 
 
 def test_a_sweep_runs_all_combinations_once_and_makes_one_table(tmp_path):
-    given = overrides(tmp_path / "s", "upsampler.dim=16,32", "seed=range(0,2)", "stages.first.steps=2", "data.val=null")
+    given = overrides(tmp_path / "s", "upsampler.dim=16,32", "seed=range(0,2)", "stages.first.steps=1", "data.val=null")
     given = [line for line in given if line != "upsampler.dim=16"]
-    jobs = plan_sweep(given)
-    assert [job.varied for job in jobs] == [{"upsampler.dim": d, "seed": s} for d in ("16", "32") for s in ("0", "1")]
     rows = sweep(given, quiet_console())
+    assert [row.varied for row in rows] == [{"upsampler.dim": d, "seed": s} for d in ("16", "32") for s in ("0", "1")]
     assert not any(row.failure for row in rows)
     assert rows[0].result["parameters"] == rows[1].result["parameters"] < rows[2].result["parameters"]
     with (tmp_path / "s/table.csv").open(newline="") as file:

@@ -53,7 +53,13 @@ def overrides(folder, *changes):
     if not data.exists():
         photos(data / "train")
         photos(data / "val", 3)
-    return [*TINY, f"data.root={data / 'train'}", f"data.val={data / 'val'}", f"folder={folder}", *changes]
+    return [
+        *TINY,
+        f"data.root={data / 'train'}",
+        f"data.val={data / 'val'}",
+        f"folder={config.quoted(str(folder))}",
+        *changes,
+    ]
 
 
 def load(folder, *changes):
@@ -74,12 +80,17 @@ def weights(folder):
 
 
 class Faulty(L2):
-    """As the environment asks for, at one step: killed, interrupted, or with a loss that is not finite."""
+    """As the environment asks for, at one step: killed, interrupted, ended, or with a loss that is not finite.
+
+    Killed is only what trains in one process.
+    """
 
     def forward(self, upsampler, example):
         terms = super().forward(upsampler, example)
-        if os.environ.get("KILLED_AT") == str(example.step):
+        if os.environ.get("KILLED_AT") == str(example.step) and not torch.distributed.is_initialized():
             os.kill(os.getpid(), signal.SIGKILL)
+        if os.environ.get("ENDED_AT") == str(example.step):
+            os.kill(os.getpid(), signal.SIGTERM)
         if os.environ.get("INTERRUPTED_AT") == str(example.step):
             raise KeyboardInterrupt
         if os.environ.get("NAN_AT") == str(example.step):

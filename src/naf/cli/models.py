@@ -78,4 +78,5 @@ def _weights(about: Entry) -> tuple[str, str]:
         count = "release" if len(known) == 1 else f"{len(known)} releases"
         kinds.append(f"{count} ({cached} cached)" if cached else count)
         licences += [release.licence for release in known]
-    return ", ".join(kinds) or "none released", ", ".join(dict.fromkeys(licences)) or "-"
+    named = {licence.casefold(): licence for licence in licences}  # the Hub writes them small
+    return ", ".join(kinds) or "none released", ", ".join(named.values()) or "-"

@@ -127,10 +127,9 @@ def read_card(path: Path) -> str:
 
 
 def _limits(known: Entry, about: Mapping[str, str]) -> list[str]:
-    trained = about.get("backbones", "")
     limits = [
-        f"Trained on features of {trained}; others are zero-shot."
-        if known.is_vfm_agnostic and trained
+        "Trained on the features named above as backbones; all others are zero-shot."
+        if known.is_vfm_agnostic and about.get("backbones")
         else "Measured on no other backbones than those under Evaluation, if any."
         if known.is_vfm_agnostic
         else "Features of another backbone, even of the same width, need weights of their own."

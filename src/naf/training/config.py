@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
@@ -275,6 +275,12 @@ def readable() -> Iterator[None]:
 
 def _explained(error: Exception) -> ValueError:
     text = " ".join(" ".join(str(part) for part in (error, error.__cause__) if part).split())
+    if isinstance(error, OverrideParseException):
+        found = re.sub(r" See https\S+.*", "", text).removeprefix(f"Error parsing override '{error.override}' ")
+        return ValueError(
+            f"{error.override} cannot be read: {found}. Expected KEY=VALUE, a value with special characters in quotes "
+            "of its own: 'KEY=\"VALUE\"'"
+        )
     if lost := re.search(
         r"Could not find '([^']+)/([^/']+)' Available options in '.+?': (.*?)(?: Config search|$)", text
     ):

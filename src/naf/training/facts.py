@@ -10,12 +10,13 @@ from typing import Any
 def facts_of(settings: Mapping[str, Any], result: Mapping[str, Any], steps: object) -> dict[str, str]:
     """The facts of a run, in words; those that are not known are left out."""
     sources, data = mapping(settings.get("sources")), mapping(settings.get("data"))
+    stages = [mapping(value) for value in mapping(settings.get("stages")).values()]
     roots = [data.get("root"), *(mapping(mapping(source).get("photos")).get("root") for source in sources.values())]
     found: dict[str, Any] = {
         "backbones": "; ".join(_source(name, mapping(value)) for name, value in sources.items()),
         "data": ", ".join(dict.fromkeys(_places(roots))),
         "steps": steps,
-        "stages": "; ".join(_stage(mapping(value)) for value in mapping(settings.get("stages")).values()),
+        "stages": "; ".join(_stage(value) for value in stages if value.get("steps")),
         "losses": _call(settings["objective"]) if settings.get("objective") else None,
         "optimizer": _arguments(mapping(settings.get("optimizer"))),
         "seed": settings.get("seed"),
@@ -32,7 +33,7 @@ def facts_of(settings: Mapping[str, Any], result: Mapping[str, Any], steps: obje
 def _source(name: str, value: Mapping[str, Any]) -> str:
     kind = str(value.get("_target_", "")).rpartition(".")[2]
     rest = {key: part for key, part in value.items() if key not in ("_target_", "backbone", "photos", "geometry")}
-    rest = {key: part for key, part in rest.items() if part not in (None, False)}
+    rest = {key: part for key, part in rest.items() if part is not False and part is not None}
     what = _call(value["backbone"]) if value.get("backbone") else kind or name
     return what + (f" ({_arguments(rest)})" if rest else "")
 
@@ -46,7 +47,7 @@ def _call(value: Any) -> str:
 
 
 def _arguments(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={_brief(value)}" for key, value in values.items())
+    return ", ".join(f"{key}={_brief(value)}" for key, value in values.items() if value is not None)
 
 
 def _brief(value: Any) -> str:

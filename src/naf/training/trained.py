@@ -59,12 +59,9 @@ def read_trained(source: Path, name: str = "", config: Mapping[str, Any] | None 
     if checkpoint.suffix == ".ckpt":
         if not checkpoint.is_file():
             raise WeightsError(f"checkpoint {checkpoint}: no such file")
-        content = read_plain(checkpoint)
-        own = _upsampler_state(content)
-        if own:
-            return _of_run(checkpoint, content, own, name, config)
-        if is_folder:
-            raise WeightsError(f"checkpoint {checkpoint} has no keys {_PREFIX}…, expected one that `naf train` wrote")
+        content = mapping(read_plain(checkpoint))
+        if is_folder or mapping(content.get("upsampler")):  # else of another trainer
+            return _of_run(checkpoint, content, name, config)
     if is_folder and not (source / WEIGHTS_FILE).is_file():
         raise WeightsError(f"{source} holds neither {_LAST} of a training run nor {WEIGHTS_FILE}")
     try:
@@ -78,16 +75,11 @@ def read_trained(source: Path, name: str = "", config: Mapping[str, Any] | None 
     return Trained(upsampler, {"source": f"{source.name}, sha256 {digest}"}, {})
 
 
-def _upsampler_state(content: Any) -> dict[str, Tensor]:
-    """The upsampler's part of a checkpoint of `naf train`; empty for another one."""
-    state = mapping(content.get("state_dict")) if isinstance(content, Mapping) else {}
-    return {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
-
-
-def _of_run(
-    checkpoint: Path, content: Mapping[str, Any], own: Mapping[str, Tensor], name: str, config: dict[str, Any]
-) -> Trained:
-    folder = checkpoint.absolute().parent.parent
+def _of_run(checkpoint: Path, content: Mapping[str, Any], name: str, config: dict[str, Any]) -> Trained:
+    state, folder = mapping(content.get("state_dict")), checkpoint.absolute().parent.parent
+    own = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
+    if not own:
+        raise WeightsError(f"checkpoint {checkpoint} has no keys {_PREFIX}…, expected one that `naf train` wrote")
     settings, result = _read_yaml(folder / "config.yaml"), _read_json(folder / "result.json")
     made, given = mapping(content.get("upsampler")), mapping(settings.get("upsampler"))
     told = str(made.get("name") or given.get("name") or "")

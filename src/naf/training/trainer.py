@@ -27,6 +27,8 @@ METRICS, CHECKPOINTS, WANDB_ID = "metrics.csv", "checkpoints", "wandb/id"
 """In the folder of a run."""
 
 _PRECISIONS = ("32-true", "bf16-mixed")
+_PARTLY_USED = ("anyup", "featup", "jafar")
+"""Upsamplers whose published layout has parameters that reach no output, for FeatUp at ratios below 16."""
 _OWN = {
     "accumulate_grad_batches": "stages.NAME.batch_size",
     "gradient_clip_val": "optimizer.clip_norm",
@@ -45,7 +47,6 @@ _EXPECTED = (  # Lightning's and its libraries' warnings of what is meant to be 
     r".*isinstance\(treespec, LeafSpec\)",
     r".*was called before the ``update`` method",  # a process without a held-out photo of a source
     r".*``compute`` method of metric MeanMetric",
-    r".*find_unused_parameters=True was specified",
 )
 
 
@@ -101,8 +102,8 @@ def make_trainer(
     try:
         with quiet():
             trainer = make()
-            if trainer.world_size > 1 and given["strategy"] == "auto":
-                given["strategy"] = "ddp_find_unused_parameters_true"  # official layouts carry weights of no effect
+            if trainer.world_size > 1 and given["strategy"] == "auto" and values["upsampler"]["name"] in _PARTLY_USED:
+                given["strategy"] = "ddp_find_unused_parameters_true"
                 trainer = make()
             return trainer
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
@@ -145,7 +146,8 @@ def quiet() -> Iterator[None]:
 def _loggers(values: Mapping[str, Any], folder: Path, step: int) -> list[Logger]:
     loggers: list[Logger] = [MetricsFile(folder / METRICS, step)]
     for name, value in values["logger"].items():
-        kind, parts = str(value.get("_target_")).rpartition(".")[2], {}
+        kind = str(value.get("_target_")).rpartition(".")[2]
+        parts: dict[str, Any] = {}
         if kind == "TensorBoardLogger":
             # Of the rows that a killed run logged behind its last checkpoint, TensorBoard shows the new ones alone.
             parts = {"purge_step": step + 1 if step else 0}
