@@ -2,8 +2,8 @@
 
     python experiments/training_curves.py --output docs/images/training.png out/train/naf out/train/naf+
 
-Left, the training loss, a mean over 50 steps divided by that of the first 50; right, the error on held-out photos
-divided by that of bilinear interpolation.
+Left, the training loss, a mean over a fifth of the run divided by the first of them: photos differ more than steps do.
+Right, the error on held-out photos divided by that of bilinear interpolation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from naf.data.atomic import replace_file
 from naf.training.metrics_file import read_metrics
 
-WINDOW = 50  # steps
+WINDOW = 0.2  # of the run
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     for run in args.runs:
         rows = read_metrics(run / "metrics.csv")
         steps, losses = np.array([(row["step"], row["train/loss"]) for row in rows if "train/loss" in row]).T
-        count = max(1, round(WINDOW / max(1, np.diff(steps).min())))
+        count = max(1, round(WINDOW * len(steps)))
         smooth = np.convolve(losses, np.ones(count) / count, mode="valid")
         train.plot(steps[count - 1 :], smooth / smooth[0], label=run.name)
         errors = [(row["step"], row["val/over_bilinear"]) for row in rows if "val/over_bilinear" in row]
