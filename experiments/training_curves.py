@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(10.5, 3.4), layout="constrained")
     train, held_out = figure.subplots(1, 2)
     for run in args.runs:
         rows = read_metrics(run / "metrics.csv")
@@ -44,7 +44,7 @@ def main() -> None:
         axes.set_title(title, loc="left")
         axes.set_xlabel("step")
         axes.grid(axis="y", alpha=0.3)
-    train.legend(frameon=False)
+    figure.legend(*train.get_legend_handles_labels(), loc="outside right center", frameon=False)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     replace_file(args.output, lambda path: figure.savefig(path, dpi=160, format=args.output.suffix[1:]))
 

@@ -37,7 +37,7 @@ def command(tmp_path_factory):
         [sys.executable, script, "train", "-m", *arguments],
         capture_output=True,
         env={**os.environ, "KILLED_AT": "3"},
-        timeout=300,
+        timeout=900,
     )
     two, killed = (folder / "runs" / f"trainer.devices={devices}" for devices in (2, 1))
     return SimpleNamespace(two=two, killed=killed, process=process)
