@@ -164,7 +164,9 @@ def test_a_fingerprint_tells_backbones_apart():
     backbones = [Tiny(), Tiny(max_side=64), Weighted(), Weighted(2.0), Weighted(layer=1), Hog(), Hog(stride=8)]
     shifted, half = Weighted(), Weighted().half()
     shifted.shift += 1
-    prints = [fingerprint_of(backbone) for backbone in (*backbones, shifted, half)]
+    pooled, wider = Tiny(), Tiny()  # what a module is set to is in no weight
+    pooled.pool, wider.pool = torch.nn.MaxPool2d(3, dilation=1), torch.nn.MaxPool2d(3, dilation=2)
+    prints = [fingerprint_of(backbone) for backbone in (*backbones, shifted, half, pooled, wider)]
     assert len(set(prints)) == len(prints)
 
 

@@ -172,6 +172,7 @@ def fingerprint_of(backbone: Backbone) -> str:
         is_plain = value is None or isinstance(value, str | int | float | tuple | torch.dtype)
         if is_plain and not name.startswith("_") and name not in _CHANGING:
             digest.update(f"{name}={value!r};".encode())
+    digest.update(repr(backbone).encode())  # what its modules are set to: strides, dilations, paddings
     for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
