@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,3 +89,12 @@ class Candidate:
             if Path(self.source).is_file() and registry.entry(self.name).channels_argument:
                 return None
             raise error
+
+
+def print_table(labels: Iterable[str], backbones: Iterable[str], cells: Mapping[tuple[str, str], str]) -> None:
+    """A Markdown table, a line an upsampler and a column a backbone; – where (label, backbone) has no cell."""
+    names = list(backbones)
+    print("| upsampler |", " | ".join(names), "|")
+    print("| --- |" + " --- |" * len(names))
+    for label in labels:
+        print(f"| {label} | " + " | ".join(cells.get((label, name), "–") for name in names) + " |")

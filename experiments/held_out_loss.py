@@ -25,7 +25,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import naf
-from experiments.candidates import BACKBONES, Candidate
+from experiments.candidates import BACKBONES, Candidate, print_table
 from naf.data import read_image
 from naf.data.atomic import replace_file
 
@@ -83,11 +83,9 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"photos": len(photos), "mean_squared_error": table}, indent=2) + "\n"
     replace_file(args.out, lambda temporary: temporary.write_text(text))
-    print(f"{len(photos)} photos\n\n| upsampler |", " | ".join(args.backbones), "|")
-    print("| --- |" + " --- |" * len(args.backbones))
-    for candidate in args.upsamplers:
-        cells = [f"{row[candidate.label]:.3f}" if candidate.label in row else "–" for row in table.values()]
-        print(f"| {candidate.label} | " + " | ".join(cells) + " |")
+    print(f"{len(photos)} photos\n")
+    cells = {(label, name): f"{error:.3f}" for name, row in table.items() for label, error in row.items()}
+    print_table([candidate.label for candidate in args.upsamplers], args.backbones, cells)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import naf
-from experiments.candidates import BACKBONES, Candidate, backbone_file, digest
+from experiments.candidates import BACKBONES, Candidate, backbone_file, digest, print_table
 from naf.data import read_image
 from naf.data.atomic import replace_file
 from naf.upsamplers.base import Guidance, Upsampler
@@ -196,16 +196,12 @@ def main() -> None:
             text = json.dumps(result, indent=2) + "\n"
             replace_file(path, partial(Path.write_text, data=text))
         results[candidate.label] = json.loads(path.read_text())["backbones"]
-    print("| upsampler |", " | ".join(args.backbones), "|")
-    print("| --- |" + " --- |" * len(args.backbones))
-    for label, result in results.items():
-        cells = [
-            f"{result[name]['miou']:.2f} ± {result[name]['spread']:.2f} ({result[name]['accuracy']:.1f})"
-            if name in result
-            else "–"
-            for name in args.backbones
-        ]
-        print(f"| {label} | " + " | ".join(cells) + " |")
+    cells = {
+        (label, name): f"{one['miou']:.2f} ± {one['spread']:.2f} ({one['accuracy']:.1f})"
+        for label, result in results.items()
+        for name, one in result.items()
+    }
+    print_table(results, args.backbones, cells)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from torch import Tensor
 from naf.backbones.base import Backbone, FeatureMap
 from naf.benchmark.measure import available_mib
 from naf.data.band_store import BAND_BYTES, BandStore
+from naf.data.digest import add_tensors
 from naf.normalization import normalize
 from naf.upsamplers.base import MEMORY_BUDGET, Guidance, Upsampler
 from naf.visualization.pca import PCAColors
@@ -171,9 +172,7 @@ def preview(store: BandStore, colors: PCAColors, longest: int = 2048) -> Tensor:
 def fingerprint(image01: Tensor, upsampler: Upsampler) -> str:
     """Hash of an image's values, an upsampler's configuration and its parameters."""
     digest = hashlib.sha256(repr(sorted((upsampler.config or {}).items())).encode())
-    for name, tensor in {"image": image01, **upsampler.state_dict()}.items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    add_tensors(digest, {"image": image01, **upsampler.state_dict()}.items())
     return digest.hexdigest()
 
 

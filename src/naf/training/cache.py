@@ -18,6 +18,7 @@ from torch import Tensor
 
 from naf.backbones.base import Backbone
 from naf.data.atomic import replace_file
+from naf.data.digest import add_tensors
 
 _log = logging.getLogger(__name__)
 
@@ -173,7 +174,5 @@ def fingerprint_of(backbone: Backbone) -> str:
         if is_plain and not name.startswith("_") and name not in _CHANGING:
             digest.update(f"{name}={value!r};".encode())
     digest.update(repr(backbone).encode())  # what its modules are set to: strides, dilations, paddings
-    for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    add_tensors(digest, (*backbone.named_parameters(), *backbone.named_buffers()))
     return digest.hexdigest()
