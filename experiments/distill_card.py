@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from naf.data.atomic import replace_file
+from naf.provenance import commit
 from naf.training.card import ModelCard
 
 USAGE = """import naf
@@ -55,12 +55,11 @@ def write(path: Path, student: nn.Module, training: Mapping[str, str], evaluatio
         training: how it was trained, for the file's metadata and the card.
         evaluation: results by heading, see :class:`ModelCard`.
     """
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     training = {
         **training,
         "teachers": TEACHERS,
         "losses": LOSS,
-        "commit": commit,
+        "commit": commit() or "unknown",
     }
     card = ModelCard(
         title="embedded: the backbone of the package",

@@ -122,6 +122,7 @@ def test_a_sweep_with_a_failure_ends_with_status_1(tmp_path):
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "naf.configs.compose")
     monkeypatch.delitem(sys.modules, "naf.training.config")
     monkeypatch.delattr(naf.training, "config")
     monkeypatch.setitem(sys.modules, "hydra", None)

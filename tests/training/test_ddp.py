@@ -2,7 +2,7 @@
 
 import pytest
 
-from naf.training.config import plain
+from naf.configs.compose import plain
 from naf.training.datamodule import share_out, whole_shares
 from naf.training.plan import StepPlan
 from naf.training.run import run

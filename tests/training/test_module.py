@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 
+from naf.configs.compose import plain
 from naf.training import build
-from naf.training.config import plain, stages_of
+from naf.training.config import stages_of
 from naf.training.errors import TrainingError
 from naf.training.l2 import L2
 from naf.training.module import SCHEDULES, TrainingModule

@@ -9,7 +9,8 @@ from torch import nn
 
 import naf
 from naf.backbones import Backbone
-from naf.training.cache import FeatureCache, fingerprint_of
+from naf.backbones.fingerprint import fingerprint_of
+from naf.data.feature_cache import FeatureCache
 from naf.training.photos import Batch, PhotoFolder, collate
 from naf.training.plan import Geometry, Stage, StepPlan
 from naf.training.sampler import Ticket, make_plan

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from naf.configs.compose import quoted
 from naf.training import config
 from naf.training.l2 import L2
 from naf.training.metrics_file import read_metrics
@@ -57,7 +58,7 @@ def overrides(folder, *changes):
         *TINY,
         f"data.root={data / 'train'}",
         f"data.val={data / 'val'}",
-        f"folder={config.quoted(str(folder))}",
+        f"folder={quoted(str(folder))}",
         *changes,
     ]
 

@@ -1,1 +1,1 @@
-"""Hydra's files for `naf train`."""
+"""Hydra's files for `naf train` and `naf eval`."""

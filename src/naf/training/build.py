@@ -14,7 +14,8 @@ from torch import nn
 
 import naf
 from naf import registry
-from naf.training.cache import FeatureCache, fingerprint_of
+from naf.backbones.fingerprint import fingerprint_of
+from naf.data.feature_cache import FeatureCache
 from naf.training.config import geometry_of
 from naf.training.objective import Objective
 from naf.training.photos import PhotoFolder

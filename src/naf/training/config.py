@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
-from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
+from naf.configs.compose import compose, plain
 from naf.training.plan import Geometry, Stage
 
 PACKAGE = "naf.configs"
@@ -109,28 +102,9 @@ def load(overrides: Sequence[str] = (), config_dir: Path | None = None) -> DictC
     Raises:
         ValueError: for anything that Hydra or the types refuse, in one line.
     """
-    where = [] if config_dir is None else [f"hydra.searchpath=[{quoted(f'file://{_folder(config_dir)}')}]"]
-    ConfigStore.instance().store("schema", TrainConfig)
-    try:
-        with readable():
-            config = _compose([*where, *overrides])
-            OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except UnknownKeyError as error:
-        known = _siblings(error.key, [*where, *overrides])
-        adding = f". +{error.key}=… adds a key of a library's" if "." in error.key else ""
-        raise ValueError(f"{error}{_suggest(error.key, known)}{adding}") from error
+    config = compose(PACKAGE, "train", TrainConfig, overrides, config_dir)
     _check(config)
     return config
-
-
-def quoted(text: str) -> str:
-    """A text as a value in an override, with whatever Hydra's grammar would read in it."""
-    return "'" + text.replace("'", r"\'") + "'"
-
-
-def _compose(overrides: Sequence[str]) -> DictConfig:
-    with initialize_config_module(PACKAGE, version_base="1.3"):
-        return compose("train", list(overrides))
 
 
 def _check(config: DictConfig) -> None:
@@ -146,13 +120,6 @@ def _check(config: DictConfig) -> None:
             f"{config.checkpoint_every}"
         )
     stages_of(config)
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
-    """As dicts, lists and scalars."""
-    found = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
 
 
 def stages_of(config: DictConfig) -> list[Stage]:
@@ -246,68 +213,3 @@ def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]
 def _brief(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise ValueError(f"--config-dir is {str(path)!r}, expected a folder")
-    return path.resolve()
-
-
-class UnknownKeyError(ValueError):
-    """An override of a key that there is not."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"key {key!r} is unknown")
-        self.key = key
-
-
-@contextmanager
-def readable() -> Iterator[None]:
-    """Hydra's errors as a ValueError of one line."""
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _explained(error) from error
-    except YAMLError as error:
-        raise ValueError(f"a configuration file is no YAML: {' '.join(str(error).split())}") from error
-
-
-def _explained(error: Exception) -> ValueError:
-    text = " ".join(" ".join(str(part) for part in (error, error.__cause__) if part).split())
-    if isinstance(error, OverrideParseException):
-        found = re.sub(r" See https\S+.*", "", text).removeprefix(f"Error parsing override '{error.override}' ")
-        return ValueError(
-            f"{error.override} cannot be read: {found}. Expected KEY=VALUE, a value with special characters in quotes "
-            "of its own: 'KEY=\"VALUE\"'"
-        )
-    if lost := re.search(
-        r"Could not find '([^']+)/([^/']+)' Available options in '.+?': (.*?)(?: Config search|$)", text
-    ):
-        return ValueError(f"{lost[1]}={lost[2]} is unknown{_suggest(lost[2], lost[3].split())}")
-    if missing := re.search(r"[Mm]issing mandatory value: \S+ full_key: (\S+)", text):
-        return ValueError(f"{missing[1]} is missing, expected {missing[1]}=…")
-    if unknown := re.search(r"Could not override '[^']+'.*? full_key: (\S+)", text):
-        return UnknownKeyError(unknown[1])
-    if wrong := re.search(r"(?:override (\S+) )?(Value .*?) full_key: (\S+)", text):
-        return ValueError(f"{wrong[3]}: {wrong[2]}")
-    return ValueError(re.sub(r" See https\S+.*", "", text))
-
-
-def _siblings(key: str, overrides: Sequence[str]) -> list[str]:
-    """Keys that there are where `key` was looked for."""
-    groups = [line for line in overrides if "." not in line.partition("=")[0] or line.startswith("hydra.searchpath")]
-    parent = key.rpartition(".")[0]
-    try:
-        found = _compose(groups)
-    except (HydraException, OmegaConfBaseException):
-        found = _compose([])
-    node = OmegaConf.select(found, parent) if parent else found
-    names = [str(name) for name in node] if isinstance(node, DictConfig) else []
-    return [f"{parent}.{name}" if parent else name for name in names]
-
-
-def _suggest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f", did you mean {' or '.join(close)}? " if close else ". "
-    return hint + f"Known: {', '.join(sorted(known)) or 'none'}"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torchmetrics import MeanMetric
 
-from naf.training.cache import FeatureCache
+from naf.data.feature_cache import FeatureCache
 from naf.training.errors import TrainingError
 from naf.training.example import Example
 from naf.training.objective import Objective

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,10 +22,12 @@ from rich.console import Console
 
 import naf
 from naf.benchmark.measure import machine
+from naf.configs.compose import plain
 from naf.data.atomic import replace_file
+from naf.provenance import command, commit
 from naf.training import build
 from naf.training.checkpoint import LAST, read_checkpoint
-from naf.training.config import check_same, plain, stages_of
+from naf.training.config import check_same, stages_of
 from naf.training.datamodule import PhotoData, whole_shares
 from naf.training.errors import Interrupted, TrainingError
 from naf.training.metrics_file import read_metrics
@@ -105,8 +105,8 @@ def run(config: DictConfig, console: Console | None = None, *, stop: int | None 
         "seconds": round(module.seconds, 1),
         "versions": {"naf": naf.__version__, "torch": torch.__version__, "lightning": L.__version__},
         "machine": f"{trainer.world_size} x {machine(trainer.strategy.root_device)['device']}",
-        "commit": _commit(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": commit(),
+        "command": command(),
     }
     _write(folder / RESULT, json.dumps(result, indent=2) + "\n")
     console.print(f"{folder}: finished, {module.seconds:.0f} s, loss {result['train_loss']:.4g}", markup=False)
@@ -211,15 +211,6 @@ def _final_loss(path: Path) -> float:
     rows = [row for row in read_metrics(path) if "train/loss" in row]
     last = [row["train/loss"] for row in rows if row["step"] > rows[-1]["step"] - _FINAL_STEPS]
     return math.fsum(last) / len(last)
-
-
-def _commit() -> str | None:
-    """Of the checkout that this package is run from."""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _write(path: Path, text: str) -> None:

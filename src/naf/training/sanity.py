@@ -11,7 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from naf.training.config import plain, stages_of
+from naf.configs.compose import plain
+from naf.training.config import stages_of
 from naf.training.errors import TrainingError
 from naf.training.export import export
 from naf.training.metrics_file import read_metrics

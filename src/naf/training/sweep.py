@@ -17,7 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from rich.console import Console
 
-from naf.training.config import load, quoted, readable
+from naf.configs.compose import quoted, readable
+from naf.training.config import load
 from naf.training.errors import Interrupted
 from naf.training.run import run
 from naf.training.table import Row, write_table

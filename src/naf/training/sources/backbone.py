@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from naf import backbones
 from naf.backbones import Backbone
-from naf.training.cache import FeatureCache
+from naf.data.feature_cache import FeatureCache
 from naf.training.photos import Batch, PhotoFolder
 from naf.training.plan import Geometry
 from naf.training.sources.base import FeatureSource, resize

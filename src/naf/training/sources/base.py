@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from naf.data.feature_cache import FeatureCache
 from naf.normalization import normalize
-from naf.training.cache import FeatureCache
 from naf.training.example import Example
 from naf.training.photos import Batch, PhotoFolder
 from naf.training.plan import Geometry

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from naf.data.feature_cache import FeatureCache
 from naf.normalization import normalize
-from naf.training.cache import FeatureCache
 from naf.training.photos import Batch, PhotoFolder
 from naf.training.plan import Geometry
 from naf.training.sources.area import cell_means

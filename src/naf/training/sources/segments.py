@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from naf.training.cache import FeatureCache
+from naf.data.feature_cache import FeatureCache
 from naf.training.photos import Batch, PhotoFolder
 from naf.training.plan import Geometry
 from naf.training.sources.area import cell_means

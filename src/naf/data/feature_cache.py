@@ -1,8 +1,7 @@
-"""Backbone features on disk, so that training many variants pays the backbone once."""
+"""Features on disk, so that many trainings and evaluations pay the backbone once."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import uuid
@@ -16,17 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from naf.backbones.base import Backbone
 from naf.data.atomic import replace_file
-from naf.data.digest import add_tensors
 
 _log = logging.getLogger(__name__)
 
 _FORMAT = "naf features 1"
 _SHARD_BYTES = 64 << 20
 _OPEN_SHARDS = 64
-# Attributes of backbones that running them may change, or that do not matter to features.
-_CHANGING = {"training", "note", "channels", "has_norm"}
 
 
 class CacheError(RuntimeError):
@@ -41,7 +36,7 @@ class FeatureCache:
 
     Args:
         folder: made if missing.
-        fingerprint: of what made the features (:func:`fingerprint_of`).
+        fingerprint: of what made the features (:func:`naf.backbones.fingerprint.fingerprint_of`).
         dtype: that they are stored in.
 
     Raises:
@@ -119,7 +114,7 @@ class FeatureCache:
         except (OSError, SafetensorError) as error:
             raise CacheError(
                 f"features cannot be written to the cache {self.folder}: {error}. Free space there, choose another "
-                "folder, or train without a cache"
+                "folder, or do without a cache"
             ) from error
         self._shard_of.update(dict.fromkeys(self._pending, name))
         self._seen.add(name)
@@ -163,16 +158,3 @@ class FeatureCache:
         if isinstance(error, SafetensorError):
             with suppress(OSError):
                 (self.folder / name).unlink()
-
-
-def fingerprint_of(backbone: Backbone) -> str:
-    """Hash of all that a backbone's features depend on: its class, its settings and its weights."""
-    digest = hashlib.sha256(f"{type(backbone).__module__}.{type(backbone).__qualname__};".encode())
-    settings = {"name": backbone.name, "stride": backbone.stride, "fixed_size": backbone.fixed_size, **vars(backbone)}
-    for name, value in sorted(settings.items()):
-        is_plain = value is None or isinstance(value, str | int | float | tuple | torch.dtype)
-        if is_plain and not name.startswith("_") and name not in _CHANGING:
-            digest.update(f"{name}={value!r};".encode())
-    digest.update(repr(backbone).encode())  # what its modules are set to: strides, dilations, paddings
-    add_tensors(digest, (*backbone.named_parameters(), *backbone.named_buffers()))
-    return digest.hexdigest()

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from naf.backbones import Hog
-from naf.training import cache as module
-from naf.training.cache import CacheError, FeatureCache, fingerprint_of
+from naf.backbones.fingerprint import fingerprint_of
+from naf.data import feature_cache as module
+from naf.data.feature_cache import CacheError, FeatureCache
 from tests.helpers import Tiny, randn
 
 
