@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from naf.cli import bench, compare, demo, export, models, train, upsample
+from naf.cli import bench, compare, demo, evaluate, export, models, train, upsample
 from naf.cli.console import fail
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("models")(models.models)
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
 
 

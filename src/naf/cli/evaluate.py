@@ -1,0 +1,70 @@
+"""`naf eval`: measure upsamplers by what a linear layer or a video makes of their features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from naf.cli.console import console
+
+_INTERRUPTED = 130  # the status of what Ctrl-C ended
+_HELP = {
+    "segmentation": "Semantic segmentation by a linear layer: mean IoU.",
+    "depth": "Depth by a linear layer over bins: delta 1 to 3, RMSE and more.",
+    "video": "Masks of a first frame carried through a video by feature affinity: J and F.",
+    "filter": "Segmentation with upsamplers as filters on the features' own grid.",
+    "ratio": "Segmentation from images of several sizes, at one target size.",
+}
+
+app = typer.Typer(
+    no_args_is_help=True, help="Evaluate upsamplers on data sets; gather the results into tables and plots."
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Hydra's overrides: dataset=voc dataset.root=FOLDER backbone=NAME,NAME upsampler=naf,bilinear KEY=VALUE …",
+        show_default=False,
+    ),
+]
+ConfigDir = Annotated[Path | None, typer.Option(help="A folder with configuration files and groups of one's own.")]
+
+
+def _verb(task: str) -> Callable[..., None]:
+    def verb(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
+        _evaluate(task, overrides or [], config_dir)
+
+    verb.__doc__ = f"""{_HELP[task]}
+
+    Each run (backbone x upsampler x seed) is one JSON file in folder=…, by default out/eval/{task}; what is there is
+    not computed again, so the same command goes on after a stop. sanity=true is a dry run.
+
+    The keys are in naf/configs/evaluation and the groups beside them.
+    """
+    return verb
+
+
+def _evaluate(task: str, overrides: list[str], config_dir: Path | None) -> None:
+    try:
+        from naf.evaluation import config
+        from naf.evaluation.run import run
+    except ModuleNotFoundError as error:
+        raise ValueError(f"evaluation needs {error.name}: pip install 'naf-upsampler[eval]'") from error
+    values = config.load(task, overrides, config_dir)
+    try:
+        records, failures = run(values, console)
+    except KeyboardInterrupt:
+        console.print("stopped: the same command goes on from here", markup=False)
+        raise typer.Exit(_INTERRUPTED) from None
+    folder = values["folder"]
+    console.print(f"{folder}: {len(records)} results; naf eval report {folder} makes tables of them", markup=False)
+    if failures:
+        console.print(f"{failures} runs failed", markup=False)
+        raise typer.Exit(1)
+
+
+for _task in _HELP:
+    app.command(_task)(_verb(_task))

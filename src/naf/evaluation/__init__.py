@@ -1,0 +1,1 @@
+"""Evaluation: the tables of the field, one protocol a file."""

@@ -1,0 +1,155 @@
+"""Upsamplers and backbones as an evaluation's configuration names them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+import naf
+from naf import registry
+from naf.backbones import Backbone
+from naf.configs.targets import make
+from naf.data.digest import add_tensors
+from naf.upsamplers.base import Upsampler
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An upsampler that is compared.
+
+    Attributes:
+        label: its row in the table.
+        name: in the registry.
+        weights: what `naf.create` takes; "none" for an untrained network, always the same one. "{backbone}" in it
+            stands for the backbone's label, for methods that are trained for each.
+        options: further arguments of `naf.create`.
+    """
+
+    label: str
+    name: str
+    weights: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, value: str | Mapping[str, Any]) -> Candidate:
+        """From NAME, NAME=WEIGHTS, LABEL=NAME=WEIGHTS, or a mapping with name, weights, label and options.
+
+        Raises:
+            ValueError: for an unknown upsampler or something else.
+        """
+        if isinstance(value, Mapping):
+            given = {str(key): part for key, part in value.items()}
+            if not isinstance(given.get("name"), str):
+                raise ValueError(
+                    f"upsampler {given} has no name, expected one of {', '.join(registry.list_upsamplers())}"
+                )
+            name, weights = given.pop("name"), str(given.pop("weights", "auto"))
+            label = str(given.pop("label", name if weights == "auto" else f"{name}={weights}"))
+        elif isinstance(value, str):
+            given, parts = {}, value.split("=", 2)
+            name = parts[-2] if len(parts) > 1 else value
+            label, weights = parts[0] if len(parts) == 3 else value, parts[-1] if len(parts) > 1 else "auto"
+        else:
+            raise ValueError(f"upsampler is {value!r}, expected NAME, NAME=WEIGHTS, LABEL=NAME=WEIGHTS or a mapping")
+        about = registry.entry(name)
+        if about.cls.fits_one_image:
+            raise ValueError(f"upsampler {name!r} is fitted to each image anew, expected one that serves a data set")
+        for key in given:
+            if key not in about.options:
+                raise ValueError(f"upsampler {label!r}: {name!r} has no argument {key!r}; it takes {about.options}")
+        return cls(label, name, weights, given)
+
+    def weights_for(self, backbone: str) -> str:
+        """What `naf.create` takes for a backbone's label."""
+        return self.weights.replace("{backbone}", backbone)
+
+    def make(self, backbone: Backbone, label: str) -> Upsampler:
+        """The upsampler for a backbone's features, on its device.
+
+        Raises:
+            ValueError: for arguments that the method does not take, or that its weights contradict.
+            naf.WeightsError: if the weights are not to be had, or are for another backbone.
+        """
+        about = registry.entry(self.name)
+        weights = self.weights_for(label)
+        config = {**about.config_for(backbone.channels, backbone.stride), **self.options}
+        if about.needs_backbone:
+            config["backbone"] = backbone
+        device = next(backbone.parameters(), torch.empty(0)).device
+        with torch.random.fork_rng(devices=[]):
+            if weights == "none":
+                torch.default_generator.manual_seed(0)
+            return naf.create(self.name, None if weights == "none" else weights, **config).to(device)
+
+
+def parse_all(values: Any) -> list[Candidate]:
+    """Candidates from one value or a list; labels are unique.
+
+    Raises:
+        ValueError: as :meth:`Candidate.parse`, for no value and for one label twice.
+    """
+    candidates = [Candidate.parse(value) for value in (values if isinstance(values, list | tuple) else [values])]
+    labels = [candidate.label for candidate in candidates]
+    if not labels or len(set(labels)) < len(labels):
+        raise ValueError(f"upsampler is {labels}, expected one or more, each of a label of its own")
+    return candidates
+
+
+def checkpoint_of(upsampler: Upsampler) -> str:
+    """sha256 of the names and values of an upsampler's weights, empty if it has none."""
+    state = upsampler.state_dict()
+    if not state:
+        return ""
+    digest = hashlib.sha256()
+    add_tensors(digest, state.items())
+    return digest.hexdigest()
+
+
+def make_backbones(value: Any, device: torch.device) -> dict[str, Backbone]:
+    """Backbones by label.
+
+    Args:
+        value: a name for `naf.backbones.create`, a mapping with `_target_` and arguments or with `name` and options of
+            `naf.backbones.create`, a list of these, or a mapping from labels to these.
+        device: where to.
+
+    Raises:
+        ValueError: if one cannot be made, or two have one label.
+    """
+    if isinstance(value, Mapping) and "_target_" not in value and "name" not in value:
+        named = {str(key): part for key, part in value.items() if part is not None}
+    else:
+        parts = list(value) if isinstance(value, list | tuple) else [value]
+        named = {}
+        for part in parts:
+            label = _label(part)
+            if label in named:
+                raise ValueError(
+                    f"backbone {label!r} is there twice, expected labels of their own: backbone={{LABEL: …}}"
+                )
+            named[label] = part
+    if not named:
+        raise ValueError("backbone is empty, expected one or more")
+    return {label: _backbone(label, part).to(device) for label, part in named.items()}
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return str(value.get("label") or value.get("name") or str(value.get("_target_", "")).rpartition(".")[2])
+    return str(value)
+
+
+def _backbone(label: str, value: Any) -> Backbone:
+    if isinstance(value, str):
+        return naf.backbones.create(value)
+    given = {key: part for key, part in value.items() if key != "label"}
+    if "_target_" not in given:
+        return naf.backbones.create(given.pop("name", label), **given)
+    made = make(f"backbone {label!r}", given)
+    if not isinstance(made, Backbone):
+        raise ValueError(f"backbone {label!r} is a {type(made).__name__}, expected a naf.backbones.Backbone")
+    return made

@@ -1,0 +1,95 @@
+"""The configuration of an evaluation: composed by Hydra, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import MISSING, DictConfig
+
+from naf.configs.compose import compose, plain, quoted, readable
+
+TASKS = ("segmentation", "depth", "video", "filter", "ratio")
+_LISTS = ("backbone", "upsampler", "seeds", "sizes")
+_FOLDER_OF = {"filter": "segmentation", "ratio": "segmentation"}
+
+
+@dataclass
+class EvaluationConfig:
+    """All keys and their types; what they mean is said in `configs/evaluation/TASK/TASK.yaml`."""
+
+    task: str = MISSING
+    backbone: Any = MISSING
+    upsampler: Any = MISSING
+    seeds: Any = MISSING
+    dataset: dict[str, Any] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    limit: dict[str, Any] = field(default_factory=dict)
+    sizes: Any = None
+    head: str = "linear"
+    folder: str = MISSING
+    cache: str | None = None
+    cache_dtype: str = "float32"
+    device: str = "auto"
+    workers: int = 2
+    sanity: bool = False
+    note: str = ""
+
+
+def load(task: str, overrides: Sequence[str] = (), config_dir: Path | None = None) -> dict[str, Any]:
+    """The configuration of a task as plain values; `plain_protocol` holds the chosen protocol's own settings.
+
+    Args:
+        task: one of TASKS.
+        overrides: Hydra's; `backbone`, `upsampler`, `seeds` and `sizes` take several values: `upsampler=naf,bilinear`.
+        config_dir: a folder with files and groups of one's own.
+
+    Raises:
+        ValueError: for anything that Hydra or the types refuse, in one line.
+    """
+    given, choices = _listed(overrides)
+    package = f"naf.configs.evaluation.{_FOLDER_OF.get(task, task)}"
+    values = plain(_compose(package, task, given, config_dir))
+    values["plain_protocol"] = plain(_compose(package, task, choices, config_dir, is_whole=False))["protocol"]
+    if values["head"] not in ("linear", "dense"):
+        raise ValueError(f"head is {values['head']!r}, expected linear or dense")
+    if values["workers"] < 0:
+        raise ValueError(f"workers is {values['workers']}, expected at least 0")
+    values["seeds"] = _seeds(values["seeds"])
+    return values
+
+
+def _compose(
+    package: str, task: str, overrides: Sequence[str], config_dir: Path | None, *, is_whole: bool = True
+) -> DictConfig:
+    return compose(package, task, EvaluationConfig, overrides, config_dir, is_whole=is_whole)
+
+
+def _listed(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides with several values as lists; and of these the choices of data set, protocol and experiment alone."""
+    lines, choices = [], []
+    for line in overrides:
+        key, _, value = line.partition("=")
+        if key in _LISTS and value[:1] not in ("[", "{", "'", '"', ""):
+            parts = [quoted(part) if "=" in part else part for part in value.split(",")]
+            line = f"{key}=[{','.join(parts)}]"
+        with readable():
+            override = OverridesParser.create().parse_override(line)
+        if override.is_sweep_override():
+            raise ValueError(f"{line}: {key} takes one value; several are taken by {', '.join(_LISTS)}")
+        lines.append(line)
+        if override.key_or_group in ("dataset", "protocol", "experiment"):
+            choices.append(line)
+    return lines, choices
+
+
+def _seeds(values: Any) -> list[int]:
+    seeds = values if isinstance(values, list) else [values]
+    if not seeds or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds):
+        raise ValueError(f"seeds is {values!r}, expected whole numbers from 0 up")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds is {seeds}, expected each once")
+    return seeds
