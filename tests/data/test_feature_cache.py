@@ -97,7 +97,7 @@ def test_a_damaged_shard_is_dropped_with_a_warning(tmp_path, caplog, damage):
         cache.flush()
     first = tmp_path / cache._shard_of["a"]
     first.write_bytes(damage(first.read_bytes()))
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, "naf.data.feature_cache"):
         reader = FeatureCache(tmp_path, "f")
     assert first.name in caplog.text
     assert not first.exists()

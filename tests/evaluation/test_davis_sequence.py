@@ -12,8 +12,9 @@ from naf.evaluation import davis_sequence
 from naf.evaluation.davis_metrics import score_sequence, summarize
 from naf.evaluation.davis_results import has_results, result_paths, score_folder, write_results
 from naf.evaluation.davis_sequence import labels_to_mask, mask_to_labels, propagate_sequence
-from naf.evaluation.video_frames import PAPER, RELEASED, VideoProtocol, prepare_frame
+from naf.evaluation.video_frames import VideoProtocol, prepare_frame
 from tests.data.test_davis import REAL, make_list, make_videos, real_data, save_mask
+from tests.evaluation.test_video_frames import PAPER, RELEASED
 from tests.helpers import randn
 
 PATCH = 4

@@ -5,8 +5,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 import naf
-from naf.evaluation.video_frames import PAPER, RELEASED, VideoProtocol, frame_size, label_grid, prepare_frame
+from naf.evaluation.config import load
+from naf.evaluation.protocol import protocol_from
+from naf.evaluation.video_frames import VideoProtocol, frame_size, label_grid, prepare_frame
 from naf.evaluation.video_frames import prepare_guidance as guidance_of
+
+PAPER = VideoProtocol(448, 2, topk=20, radius=24, context=7, temperature=0.1)
+RELEASED = VideoProtocol(None, 1, topk=5, radius=12, context=7, temperature=0.1, name="released")
 
 
 def picture(height, width):
@@ -14,8 +19,13 @@ def picture(height, width):
 
 
 def test_the_protocols_of_the_paper_and_of_the_code():
-    assert VideoProtocol(448, 2, topk=20, radius=24, context=7, temperature=0.1) == PAPER
-    assert VideoProtocol(None, 1, topk=5, radius=12, context=7, temperature=0.1) == RELEASED
+    for protocol in (PAPER, RELEASED):
+        overrides = ["dataset=davis2017", "dataset.root=x", "backbone=hog", "upsampler=nearest"]
+        values = load("video", [*overrides, f"protocol={protocol.name}"])
+        assert protocol_from(VideoProtocol, values["protocol"]) == protocol
+    assert VideoProtocol() == PAPER
+    assert "name" not in PAPER.settings()
+    assert PAPER.settings()["temperature"] == 0.1
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from naf.ops import attention
 from naf.ops.attention import attend_points, neighborhood_attention, neighborhood_scores
 from naf.ops.neighborhood import Neighborhood, make_neighborhood, make_window
+from naf.ops.points import average_at, scores_at
 from naf.ops.tiling import plan_tiles
 from tests.helpers import randn, relative_error
 
@@ -166,6 +167,12 @@ def test_single_points_equal_the_full_map(problem, seed):
     full = neighborhood_attention(q, k, v, neighborhood, scale=scale, backend="reference")
     points = attend_points(q[:, :, row, col], k, v, neighborhood.rows[row], neighborhood.cols[col], scale=scale)
     torch.testing.assert_close(points, full[:, :, row, col], rtol=1e-5, atol=1e-6)
+    cells = neighborhood.rows[row], neighborhood.cols[col]
+    for dense in (0, 1 << 20):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("naf.ops.points._DENSE", dense)
+            scores = scores_at(q[:, :, row, col], k, *cells, scale)
+        torch.testing.assert_close(average_at(scores, v, *cells), points, rtol=1e-5, atol=1e-6)
 
 
 GRADCHECK_SIZES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +55,7 @@ def _evaluate(task: str, overrides: list[str], config_dir: Path | None) -> None:
     except ModuleNotFoundError as error:
         raise ValueError(f"evaluation needs {error.name}: pip install 'naf-upsampler[eval]'") from error
     values = config.load(task, overrides, config_dir)
+    logging.getLogger("naf.data").setLevel(logging.WARNING)  # damaged caches are told of
     try:
         records, failures = run(values, console)
     except KeyboardInterrupt:
@@ -68,3 +70,23 @@ def _evaluate(task: str, overrides: list[str], config_dir: Path | None) -> None:
 
 for _task in _HELP:
     app.command(_task)(_verb(_task))
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Where evaluations wrote their results; subfolders too.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the report.", show_default="FOLDER/report")
+    ] = None,
+) -> None:
+    """Gather results into report.md, report.tex and plots, beside the published figures.
+
+    Mean and standard deviation over seeds; best and second best are marked. Results of different protocols, settings
+    or numbers of images are in tables of their own.
+    """
+    from naf.evaluation.report import write_report
+
+    if not folder.is_dir():
+        raise ValueError(f"FOLDER is {str(folder)!r}, expected a folder with results of naf eval")
+    for path in write_report(folder, output or folder / "report"):
+        console.print(f"wrote {path}", markup=False)

@@ -49,7 +49,8 @@ def train(
     except ModuleNotFoundError as error:
         raise ValueError(f"training needs {error.name}: pip install 'naf-upsampler[train]'") from error
     given = overrides or []
-    logging.getLogger("naf.training").setLevel(logging.WARNING)  # damaged photos are told of
+    for name in ("naf.training", "naf.data"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # damaged photos and caches are told of
     try:
         if multirun:
             rows = sweep(given, console, config_dir)

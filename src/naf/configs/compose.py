@@ -40,9 +40,8 @@ def compose(
     Raises:
         ValueError: for anything that Hydra or the types refuse, in one line.
     """
-    where = [] if config_dir is None else [f"hydra.searchpath=[{quoted(f'file://{_folder(config_dir)}')}]"]
     ConfigStore.instance().store("schema", schema)
-    given = [*where, *overrides]
+    given = [*_searched(config_dir), *overrides]
     try:
         with readable():
             config = _compose(package, name, given)
@@ -52,6 +51,13 @@ def compose(
         adding = f". +{error.key}=… adds a key of a library's" if "." in error.key else ""
         raise ValueError(f"{error}{_suggest(error.key, known)}{adding}") from error
     return config
+
+
+def chosen(package: str, name: str, overrides: Sequence[str] = (), config_dir: Path | None = None) -> dict[str, str]:
+    """The file that each group is given by; arguments as :func:`compose`, which has found them in order."""
+    with initialize_config_module(package, version_base="1.3"):
+        config = hydra_compose(name, [*_searched(config_dir), *overrides], return_hydra_config=True)
+    return {str(group): str(file) for group, file in config.hydra.runtime.choices.items() if file is not None}
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -69,6 +75,10 @@ def quoted(text: str) -> str:
 def _compose(package: str, name: str, overrides: Sequence[str]) -> DictConfig:
     with initialize_config_module(package, version_base="1.3"):
         return hydra_compose(name, list(overrides))
+
+
+def _searched(config_dir: Path | None) -> list[str]:
+    return [] if config_dir is None else [f"hydra.searchpath=[{quoted(f'file://{_folder(config_dir)}')}]"]
 
 
 def _folder(path: Path) -> Path:
@@ -119,7 +129,12 @@ def _explained(error: Exception) -> ValueError:
 
 def _siblings(package: str, name: str, key: str, overrides: Sequence[str]) -> list[str]:
     """Keys that there are where `key` was looked for."""
-    groups = [line for line in overrides if "." not in line.partition("=")[0] or line.startswith("hydra.searchpath")]
+    keys = [line.partition("=")[0].lstrip("+~") for line in overrides]
+    groups = [
+        line
+        for line, given in zip(overrides, keys, strict=True)
+        if given == "hydra.searchpath" or ("." not in given and given != key)
+    ]
     parent = key.rpartition(".")[0]
     try:
         found = _compose(package, name, groups)

@@ -47,7 +47,8 @@ class Candidate:
                 raise ValueError(
                     f"upsampler {given} has no name, expected one of {', '.join(registry.list_upsamplers())}"
                 )
-            name, weights = given.pop("name"), str(given.pop("weights", "auto"))
+            name, weights = given.pop("name"), given.pop("weights", "auto")
+            weights = "none" if weights is None else str(weights)
             label = str(given.pop("label", name if weights == "auto" else f"{name}={weights}"))
         elif isinstance(value, str):
             given, parts = {}, value.split("=", 2)
@@ -68,7 +69,7 @@ class Candidate:
         return self.weights.replace("{backbone}", backbone)
 
     def make(self, backbone: Backbone, label: str) -> Upsampler:
-        """The upsampler for a backbone's features, on its device.
+        """The upsampler for a backbone's features, frozen, on its device.
 
         Raises:
             ValueError: for arguments that the method does not take, or that its weights contradict.
@@ -83,7 +84,8 @@ class Candidate:
         with torch.random.fork_rng(devices=[]):
             if weights == "none":
                 torch.default_generator.manual_seed(0)
-            return naf.create(self.name, None if weights == "none" else weights, **config).to(device)
+            made = naf.create(self.name, None if weights == "none" else weights, **config)
+        return made.requires_grad_(False).to(device)
 
 
 def parse_all(values: Any) -> list[Candidate]:
@@ -146,9 +148,14 @@ def _label(value: Any) -> str:
 def _backbone(label: str, value: Any) -> Backbone:
     if isinstance(value, str):
         return naf.backbones.create(value)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"backbone {label!r} is {value!r}, expected a name or a mapping")
     given = {key: part for key, part in value.items() if key != "label"}
     if "_target_" not in given:
-        return naf.backbones.create(given.pop("name", label), **given)
+        try:
+            return naf.backbones.create(given.pop("name", label), **given)
+        except TypeError as error:
+            raise ValueError(f"backbone {label!r}: {error}") from error
     made = make(f"backbone {label!r}", given)
     if not isinstance(made, Backbone):
         raise ValueError(f"backbone {label!r} is a {type(made).__name__}, expected a naf.backbones.Backbone")

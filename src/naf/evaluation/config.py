@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import MISSING, DictConfig
 
-from naf.configs.compose import compose, plain, quoted, readable
+from naf.configs.compose import chosen, compose, plain, quoted, readable
 
 TASKS = ("segmentation", "depth", "video", "filter", "ratio")
 _LISTS = ("backbone", "upsampler", "seeds", "sizes")
@@ -50,15 +50,24 @@ def load(task: str, overrides: Sequence[str] = (), config_dir: Path | None = Non
     Raises:
         ValueError: for anything that Hydra or the types refuse, in one line.
     """
-    given, choices = _listed(overrides)
+    given = _listed(overrides)
     package = f"naf.configs.evaluation.{_FOLDER_OF.get(task, task)}"
     values = plain(_compose(package, task, given, config_dir))
-    values["plain_protocol"] = plain(_compose(package, task, choices, config_dir, is_whole=False))["protocol"]
+    files = chosen(package, task, given, config_dir)
+    own = [f"{group}={files[group]}" for group in ("dataset", "protocol")]
+    values["plain_protocol"] = plain(_compose(package, task, own, config_dir, is_whole=False))["protocol"]
+    if values["task"] != task:
+        raise ValueError(f"task is {values['task']!r}, expected {task}: each task is a verb of its own")
+    if values["sizes"] is not None and task != "ratio":
+        raise ValueError(f"sizes is {values['sizes']!r}, expected none: the sizes are of the ratio study")
     if values["head"] not in ("linear", "dense"):
         raise ValueError(f"head is {values['head']!r}, expected linear or dense")
     if values["workers"] < 0:
         raise ValueError(f"workers is {values['workers']}, expected at least 0")
-    values["seeds"] = _seeds(values["seeds"])
+    for key, number in values["limit"].items():
+        if number is not None and not _is_whole(number, 1):
+            raise ValueError(f"limit.{key} is {number!r}, expected a whole number from 1 up, or null")
+    values["seeds"] = _seeds(values["seeds"], task)
     return values
 
 
@@ -68,28 +77,36 @@ def _compose(
     return compose(package, task, EvaluationConfig, overrides, config_dir, is_whole=is_whole)
 
 
-def _listed(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Overrides with several values as lists; and of these the choices of data set, protocol and experiment alone."""
-    lines, choices = [], []
+def _listed(overrides: Sequence[str]) -> list[str]:
+    """Overrides with several values as lists."""
+    lines = []
     for line in overrides:
         key, _, value = line.partition("=")
         if key in _LISTS and value[:1] not in ("[", "{", "'", '"', ""):
             parts = [quoted(part) if "=" in part else part for part in value.split(",")]
             line = f"{key}=[{','.join(parts)}]"
         with readable():
-            override = OverridesParser.create().parse_override(line)
+            override = OverridesParser.create().parse_overrides([line])[0]
         if override.is_sweep_override():
             raise ValueError(f"{line}: {key} takes one value; several are taken by {', '.join(_LISTS)}")
+        if override.key_or_group in _LISTS and not (override.is_add() or override.is_delete()):
+            lines.append(f"{override.key_or_group}=null")  # what a file says is replaced, a list as well as a mapping
         lines.append(line)
-        if override.key_or_group in ("dataset", "protocol", "experiment"):
-            choices.append(line)
-    return lines, choices
+    return lines
 
 
-def _seeds(values: Any) -> list[int]:
+def _seeds(values: Any, task: str) -> list[int]:
+    if task == "video":
+        if values != []:
+            raise ValueError(f"seeds is {values!r}, expected none: nothing in label propagation is random")
+        return []
     seeds = values if isinstance(values, list) else [values]
-    if not seeds or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds):
+    if not seeds or not all(_is_whole(seed, 0) for seed in seeds):
         raise ValueError(f"seeds is {values!r}, expected whole numbers from 0 up")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds is {seeds}, expected each once")
     return seeds
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

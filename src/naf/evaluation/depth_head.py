@@ -73,7 +73,7 @@ class _BinMean(torch.autograd.Function):
         result = torch.empty_like(logits)
         for rows in _bands(logits):
             band = (centers - depth[:, :, rows]).mul_(scaled[:, :, rows])
-            result[:, :, rows] = band.masked_fill_(logits[:, :, rows] <= 0, 0)
+            result[:, :, rows] = torch.ops.aten.threshold_backward(band, logits[:, :, rows], 0)
         return result, None, None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class Features:
 
     Attributes:
         backbone: as given, in evaluation mode.
+        dtype: that the features are rounded to.
     """
 
     def __init__(self, backbone: Backbone, cache: Path | None = None, dtype: torch.dtype = torch.float32) -> None:
@@ -32,6 +34,7 @@ class Features:
         self._mean: Tensor | None = None
         self._deviation: Tensor | None = None
         self._cache: FeatureCache | None = None
+        self.dtype = torch.float32 if cache is None else dtype
         if cache is not None:
             name = str(dtype).removeprefix("torch.")
             folder = f"{backbone.name.replace('/', '_')}-{self.fingerprint[:12]}-{name}"
@@ -81,6 +84,6 @@ class Features:
 
 def _hash(image01: Tensor) -> str:
     """Of an image's size and values: two files of the same content are one."""
-    digest = hashlib.blake2b(digest_size=20)
+    digest: Any = hashlib.blake2b(digest_size=20)
     add_tensors(digest, [("image", image01)])
-    return digest.hexdigest()
+    return str(digest.hexdigest())

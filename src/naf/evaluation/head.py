@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,6 +55,14 @@ def predict(
         upsampled = _to_target(upsampled, side) if protocol.upsample == "filter" else upsampled
     logits: Tensor = head(upsampled)
     return logits
+
+
+def joined(heads: Sequence[nn.Conv2d]) -> nn.Conv2d:
+    """Several layers of one input as one, their outputs one after another; for prediction alone."""
+    weight, bias = (torch.cat([head.state_dict()[name] for head in heads]) for name in ("weight", "bias"))
+    joint = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device=weight.device).requires_grad_(False)
+    joint.load_state_dict({"weight": weight, "bias": bias})
+    return joint
 
 
 def _to_target(values: Tensor, side: int) -> Tensor:

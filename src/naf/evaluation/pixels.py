@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naf.data.feature_cache import FeatureCache
 from naf.evaluation.features import Features
-from naf.evaluation.head import encode, make_head, predict, to_device
+from naf.evaluation.head import encode, joined, make_head, predict, to_device
 from naf.evaluation.images import Example, batches, training_order
 from naf.evaluation.protocol import ProbeProtocol
 from naf.evaluation.schedule import cosine
@@ -66,13 +67,19 @@ class Pixels:
         self._cache.put(f"targets/{index}", _by_seed(targets, len(self.seeds)).float())
 
     def of(self, label: str, images: int) -> tuple[Tensor, Tensor]:
-        """Values (images, seeds, pixels, C) and targets (images, seeds, pixels) of the images that have labels."""
+        """Values (images, seeds, pixels, C) and targets (images, seeds, pixels) of the images that have labels.
+
+        Raises:
+            ValueError: if none has.
+        """
         values, targets = [], []
         for index in range(images):
             one, target = self._cache.get(f"{label}/{index}"), self._cache.get(f"targets/{index}")
             if one is not None and target is not None and target.numel():
                 values.append(one)
                 targets.append(target)
+        if not values:
+            raise ValueError("no training image has a labelled pixel, expected some")
         return torch.stack(values), torch.stack(targets).long()
 
     def flush(self) -> None:
@@ -96,8 +103,7 @@ def gather(
     Args:
         task: images and targets.
         features: by backbone; of these that `upsamplers` has.
-        upsamplers: one for each backbone. Those that take any number of channels are one network, which sees an image
-            once.
+        upsamplers: one for each backbone. One that serves several sees an image once.
         protocol: the settings.
         pixels: where they go.
         workers: processes that read images.
@@ -138,8 +144,9 @@ def fit_pixels(task: ProbeTask, values: Tensor, targets: Tensor, protocol: Probe
         order = training_order(len(values), protocol.batch_size, 0 if protocol.shared_order else seed, epoch)
         share = share or cosine(protocol.schedule, protocol.epochs, len(order))
         for chosen in order:
-            logits = head(values[chosen].float().transpose(1, 2)[..., None])
-            loss = task.loss(logits, targets[chosen][..., None])
+            # A matrix product: the convolution would want the channels first, and spend most of its time on that.
+            logits = F.linear(values[chosen].float(), head.weight[:, :, 0, 0], head.bias).transpose(1, 2)[..., None]
+            loss = task.loss(logits, targets[chosen][..., None], step)
             if not loss.isfinite():
                 raise ValueError(f"the loss is {loss.item()} at step {step}, expected a finite number")
             for group in optimizer.param_groups:
@@ -164,7 +171,7 @@ def score_many(
 ) -> dict[str, list[Score]]:
     """As :func:`naf.evaluation.probe.score`, for several backbones; all layers of one go through the image at once."""
     scores = {name: [task.score() for _ in heads[name]] for name in upsamplers}
-    joint = {name: _joined(heads[name]).to(features[name].device) for name in upsamplers}
+    joint = {name: joined(heads[name]).to(features[name].device) for name in upsamplers}
     for example in batches(task, task.val, protocol, [[index] for index in range(len(task.val))], workers):
         for name, guidance, coarse in guided(example, features, upsamplers, protocol):
             logits = predict(guidance, coarse, joint[name], protocol)
@@ -178,26 +185,18 @@ def score_many(
 def guided(
     example: Example, features: Mapping[str, Features], upsamplers: Mapping[str, Upsampler], protocol: ProbeProtocol
 ) -> list[tuple[str, Guidance, Tensor]]:
-    """For each backbone its name, guidance and features; networks that do not depend on the channels run once."""
-    made: dict[tuple[int | None, tuple[int, int]], Guidance] = {}
+    """For each backbone its name, guidance and features; a network that serves several runs once."""
+    made: dict[tuple[int, tuple[int, int]], Guidance] = {}
     found = []
     for name, upsampler in upsamplers.items():
         batch = to_device(example, features[name])
         coarse = features[name].of(batch.image01)
         grid = (coarse.shape[2], coarse.shape[3])
-        key = (upsampler.feature_channels, grid)
+        key = (id(upsampler), grid)
         if key not in made:
             made[key] = encode(upsampler, batch, grid, protocol)
         found.append((name, made[key], coarse))
     return found
-
-
-def _joined(heads: Sequence[nn.Conv2d]) -> nn.Conv2d:
-    weight = torch.cat([head.weight for head in heads])
-    joint = nn.Conv2d(weight.shape[1], weight.shape[0], 1).requires_grad_(False)
-    joint.weight.copy_(weight)
-    joint.bias.copy_(torch.cat([head.bias for head in heads if head.bias is not None]))  # type: ignore[union-attr]
-    return joint
 
 
 def _by_seed(values: Tensor, seeds: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import nn
 
 from naf.data.atomic import replace_file
 from naf.evaluation.features import Features
-from naf.evaluation.head import encode, make_head, predict, to_device
+from naf.evaluation.head import encode, joined, make_head, predict, to_device
 from naf.evaluation.images import batches, mirrored, training_order
 from naf.evaluation.protocol import ProbeProtocol
 from naf.evaluation.schedule import cosine
@@ -21,6 +21,7 @@ from naf.evaluation.task import ProbeTask, Score
 from naf.upsamplers.base import Upsampler
 
 _SAVED_EVERY = 60.0  # seconds
+_MOST_OUTPUTS = 512
 
 
 def fit(
@@ -75,7 +76,7 @@ def fit(
             batch = to_device(example.mirrored() if is_mirrored else example, features)
             coarse = features.of(batch.image01)
             guidance = encode(upsampler, batch, (coarse.shape[2], coarse.shape[3]), protocol)
-            loss = task.loss(predict(guidance, coarse, head, protocol, is_dense=is_dense), batch.targets)
+            loss = task.loss(predict(guidance, coarse, head, protocol, is_dense=is_dense), batch.targets, step)
             if not loss.isfinite():
                 names = ", ".join(task.train.names[index] for index in batch.indices)
                 raise ValueError(f"the loss is {loss.item()} at step {step} ({names}), expected a finite number")
@@ -117,12 +118,16 @@ def score(
         on_step: called after each image.
     """
     scores = [task.score() for _ in heads]
+    # One pass through the upsampler for all, where their outputs together are not too many.
+    groups = [heads] if task.outputs * len(heads) <= _MOST_OUTPUTS else [[head] for head in heads]
+    layers = [joined(group) for group in groups]
     for example in batches(task, task.val, protocol, [[index] for index in range(len(task.val))], workers):
         batch = to_device(example, features)
         coarse = features.of(batch.image01)
         guidance = encode(upsampler, batch, (coarse.shape[2], coarse.shape[3]), protocol)
-        for head, one in zip(heads, scores, strict=True):
-            one.add(predict(guidance, coarse, head, protocol), batch.targets)
+        made = (part for layer in layers for part in predict(guidance, coarse, layer, protocol).split(task.outputs, 1))
+        for logits, one in zip(made, scores, strict=True):
+            one.add(logits, batch.targets)
         on_step()
     return scores
 
@@ -143,4 +148,4 @@ def _restore(path: Path | None, head: nn.Conv2d, optimizer: torch.optim.Optimize
         optimizer.load_state_dict(state["optimizer"])
         return int(state["step"])
     except Exception as error:  # a damaged file fails in every way
-        raise ValueError(f"{path} cannot be gone on from ({error}): remove it to begin anew") from error
+        raise ValueError(f"{path} is damaged, or of another run: remove it to begin anew") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -70,11 +70,15 @@ class ProbeProtocol:
         return {key: value for key, value in asdict(self).items() if key != "name"}
 
 
-P = TypeVar("P", bound=ProbeProtocol)
+P = TypeVar("P")
 
 
-def protocol_from(kind: type[P], values: Mapping[str, Any]) -> P:
+def protocol_from(kind: Callable[..., P], values: Mapping[str, Any]) -> P:
     """A protocol from a configuration's values.
+
+    Args:
+        kind: dataclass of the settings.
+        values: of its fields.
 
     Raises:
         ValueError: for unknown keys, values of another type or out of range; names the key.

@@ -1,6 +1,6 @@
 """Tables of evaluations as plots: a dot an upsampler, with error bars; ratio studies as lines over the grid.
 
-matplotlib is imported where something is drawn: `pip install 'naf-upsampler[bench]'`.
+matplotlib is imported where something is drawn: `pip install 'naf-upsampler[eval]'`.
 """
 
 from __future__ import annotations
@@ -174,5 +174,5 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
-        raise ValueError("plots need matplotlib: pip install 'naf-upsampler[bench]'") from None
+        raise ValueError("plots need matplotlib: pip install 'naf-upsampler[eval]'") from None
     return Figure(figsize=(width, max(height, 2.4)), layout="constrained")

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
-from naf.data import labelled
-from naf.evaluation.candidates import Candidate, make_backbones, parse_all
-from naf.evaluation.features import Features
+from naf.data import depth, labelled
+from naf.evaluation.depth import DepthProtocol, DepthTask
+from naf.evaluation.prepare import prepare
 from naf.evaluation.protocol import ProbeProtocol, protocol_from
 from naf.evaluation.record import EvaluationRecord
-from naf.evaluation.results import Results
 from naf.evaluation.run_probe import Setup, run_probes
+from naf.evaluation.run_video import run_video
 from naf.evaluation.segmentation import SegmentationTask
 from naf.evaluation.subset import Subset
 from naf.evaluation.task import ProbeTask
 
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-SANITY = {"limit": {"train": 4, "val": 2}, "epochs": 1}
+SANITY_IMAGES, SANITY_EPOCHS = {"train": 4, "val": 2}, 1
 
 
 def run(values: Mapping[str, Any], console: Console) -> tuple[list[EvaluationRecord], int]:
@@ -38,9 +37,15 @@ def run(values: Mapping[str, Any], console: Console) -> tuple[list[EvaluationRec
     Raises:
         ValueError: if the configuration does not hold together, or the data set is incomplete.
     """
-    if values["sanity"]:
+    if values["sanity"] and values["task"] != "video":  # which cuts its videos itself
         values = _sanity(values)
-    made = {"segmentation": _segmentation, "filter": _segmentation, "ratio": _ratio}
+    made = {
+        "segmentation": _segmentation,
+        "filter": _segmentation,
+        "ratio": _ratio,
+        "depth": _depth,
+        "video": run_video,
+    }
     return made[values["task"]](values, console)
 
 
@@ -56,6 +61,16 @@ def _ratio(values: Mapping[str, Any], console: Console) -> tuple[list[Evaluation
     protocol = protocol_from(ProbeProtocol, values["protocol"])
     columns = [(f"{size} px", replace(protocol, image_size=size)) for size in sizes]
     return _probe(values, console, _segmentation_task(values), columns)
+
+
+def _depth(values: Mapping[str, Any], console: Console) -> tuple[list[EvaluationRecord], int]:
+    protocol = protocol_from(DepthProtocol, values["protocol"])
+    train, val = (
+        Subset(depth.create(data["key"], data["root"], data[split], **data["options"]), values["limit"][split])
+        for data in [values["dataset"]]
+        for split in ("train", "val")
+    )
+    return _probe(values, console, DepthTask(train, val, protocol), [("", protocol)])
 
 
 def _segmentation_task(values: Mapping[str, Any]) -> SegmentationTask:
@@ -86,50 +101,38 @@ def _probe(
             is_dense=values["head"] == "dense",
             variant=variant,
             note=values["note"],
+            options=values["dataset"]["options"],
         )
         found, failed = run_probes(setup, backbones(), candidates)
         records += found
         failures += failed
+    if values["sanity"]:
+        console.print(_estimate(values, task, records), markup=False)
     return records, failures
-
-
-def prepare(values: Mapping[str, Any]) -> tuple[list[Candidate], Callable[[], dict[str, Features]], Results]:
-    """The upsamplers, what makes features by backbone, and the folder of results.
-
-    Raises:
-        ValueError: for an unknown upsampler, backbone, device or dtype.
-    """
-    device = device_of(values["device"])
-    candidates = parse_all(values["upsampler"])
-    made = make_backbones(values["backbone"], device)
-    if values["cache_dtype"] not in DTYPES:
-        raise ValueError(f"cache_dtype is {values['cache_dtype']!r}, expected one of {', '.join(DTYPES)}")
-    cache = None if values["cache"] is None else Path(values["cache"])
-    dtype = DTYPES[values["cache_dtype"]]
-    results = Results(Path(values["folder"]) / str(values["dataset"]["key"]), device)
-    return candidates, lambda: {label: Features(one, cache, dtype) for label, one in made.items()}, results
-
-
-def device_of(name: str) -> torch.device:
-    """A device by name.
-
-    Raises:
-        ValueError: if there is none of that name.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device is {name!r}, expected auto or a device of this machine: {error}") from None
 
 
 def _sanity(values: Mapping[str, Any]) -> dict[str, Any]:
     """Few images, one epoch, one seed, in a folder of its own."""
     return {
         **values,
-        "limit": {key: min(number, values["limit"][key] or number) for key, number in SANITY["limit"].items()},
-        "protocol": {**values["protocol"], "epochs": SANITY["epochs"]},
+        "limit": {key: min(number, values["limit"][key] or number) for key, number in SANITY_IMAGES.items()},
+        "protocol": {**values["protocol"], "epochs": SANITY_EPOCHS},
         "seeds": values["seeds"][:1],
         "folder": str(Path(values["folder"]) / "sanity"),
+        "asked": values,
     }
+
+
+def _estimate(values: Mapping[str, Any], task: ProbeTask, records: list[EvaluationRecord]) -> str:
+    """How long the whole takes by a dry run, in words."""
+    asked = values["asked"]
+    train, val = (
+        min(len(images.whole), asked["limit"][split] or len(images.whole))
+        for split, images in (("train", task.train), ("val", task.val))
+        if isinstance(images, Subset)
+    )
+    # Drawn pixels are upsampled once for all epochs and seeds; scoring is shared by the seeds in any case.
+    rounds = 1 if values["protocol"]["pixels"] is not None else asked["protocol"]["epochs"] * len(asked["seeds"])
+    passes = SANITY_EPOCHS * len(task.train) + len(task.val)
+    seconds = sum(record.seconds for record in records) * (rounds * train + val) / passes
+    return f"about {timedelta(seconds=round(seconds))} for the whole of it, at this pace"

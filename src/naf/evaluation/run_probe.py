@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from shutil import rmtree
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 
+from naf import registry
 from naf.benchmark.measure import measure
 from naf.evaluation.candidates import Candidate, checkpoint_of
 from naf.evaluation.features import Features
@@ -43,6 +45,7 @@ class Setup:
         is_dense: upsample all channels before the layer.
         variant: see :class:`EvaluationRecord`.
         note: of the user, for the records.
+        options: of the data set.
     """
 
     task: str
@@ -57,6 +60,7 @@ class Setup:
     is_dense: bool
     variant: str
     note: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,9 @@ def run_probes(
     Returns:
         The records, and how many runs failed. A failure is told and does not stop the others.
     """
-    if setup.protocol.standardize:
-        _standardize(setup, backbones)
     records: list[EvaluationRecord] = []
     failures = 0
+    is_ready = not setup.protocol.standardize
     for candidate in candidates:
         found, cells, refused = _plan(setup, backbones, candidate)
         records += found
@@ -93,6 +96,9 @@ def run_probes(
         for part in work:
             if not part:
                 continue
+            if not is_ready:
+                _standardize(setup, backbones)
+                is_ready = True
             try:
                 together = _by_pixels if setup.protocol.pixels is not None else _by_images
                 records += together(setup, backbones, candidate, part)
@@ -112,13 +118,20 @@ def _plan(
 ) -> tuple[list[EvaluationRecord], list[_Cell], int]:
     """Records that are there, cells with runs to be computed, and runs that cannot be."""
     found, cells, refused = [], [], 0
+    networks: dict[str, Upsampler] = {}
+    about = registry.entry(candidate.name)
     for label, features in backbones.items():
+        backbone = features.backbone
         try:
-            upsampler = candidate.make(features.backbone, label)
-        except (WeightsError, ValueError, OSError) as error:
+            upsampler = candidate.make(backbone, label)
+        except (WeightsError, ValueError, TypeError, OSError) as error:
             refused += len(setup.seeds)
             setup.console.print(f"failed: {label}, {candidate.label}: {error}", markup=False)
             continue
+        # Backbones whose networks are the same share one, and with it the guidance.
+        made_for = about.config_for(backbone.channels, backbone.stride), label if about.needs_backbone else ""
+        key = repr((*made_for, features.device, checkpoint_of(upsampler)))
+        upsampler = networks.setdefault(key, upsampler)
         runs = []
         for seed in setup.seeds:
             run = Run(label, candidate.label, seed, setup.variant, _decisive(setup, features, candidate, upsampler))
@@ -184,7 +197,8 @@ def _by_pixels(
     with measure(device) as usage:
         with told(setup.console, f"{candidate.label}: training pixels", len(task.train)) as on_step:
             gather(task, backbones, upsamplers, protocol, pixels, workers=setup.workers, on_step=on_step)
-        heads, fitted = {}, {}
+        heads: dict[str, list[nn.Conv2d]] = {}
+        fitted: dict[str, float] = {}
         with told(setup.console, f"{candidate.label}: training", len(runs)) as on_step:
             for cell in cells:
                 values, targets = pixels.of(cell.label, len(task.train))
@@ -228,7 +242,12 @@ def _write(
         checkpoint=checkpoint_of(cell.upsampler),
         seed=run.seed,
         variant=run.variant,
-        settings={**settings, "head": "dense" if setup.is_dense else "linear"},
+        settings={
+            **settings,
+            "head": "dense" if setup.is_dense else "linear",
+            "features": str(features.dtype).removeprefix("torch."),
+            **({"options": dict(setup.options)} if setup.options else {}),
+        },
         metrics={key: round(value, 4) for key, value in metrics.items()},
         details={"ratio": round(ratio, 4), **one.details()},
         seconds=round(seconds, 1),
@@ -244,11 +263,11 @@ def _decisive(setup: Setup, features: Features, candidate: Candidate, upsampler:
     return {
         "task": setup.task,
         "dataset": setup.dataset,
-        "data": [setup.learned.train.fingerprint(), setup.learned.val.fingerprint()],
+        "data": [setup.learned.train.fingerprint(), setup.learned.val.fingerprint(), setup.options],
         "protocol": setup.protocol.settings(),
         "name": setup.protocol.name,
         "dense": setup.is_dense,
-        "backbone": features.fingerprint,
+        "backbone": [features.fingerprint, str(features.dtype)],
         "upsampler": [candidate.name, sorted(candidate.options.items())],
         "weights": checkpoint_of(upsampler),
     }

@@ -45,8 +45,9 @@ class SegmentationTask(ProbeTask):
         """Where there is a label."""
         return targets != IGNORED
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, step: int) -> Tensor:
         """Mean cross-entropy over all labelled pixels of the batch; 0 where there is none."""
+        del step
         total = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
         return total / (targets != IGNORED).sum().clamp(min=1)
 

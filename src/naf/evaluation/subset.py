@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from PIL import Image
@@ -20,6 +22,8 @@ class _Images(Protocol):
     def __len__(self) -> int: ...
 
     def read_image(self, index: int) -> Image.Image: ...
+
+    def files(self, index: int) -> Sequence[Path]: ...
 
 
 S = TypeVar("S", bound=_Images)
@@ -66,5 +70,9 @@ class Subset(Generic[S]):
         return self.whole.read_image(self.indices[index])
 
     def fingerprint(self) -> str:
-        """Hash of the images' names."""
-        return hashlib.sha256("\n".join(self.names).encode()).hexdigest()
+        """Hash of the images' names and of the sizes of their files."""
+        lines = [
+            f"{name} {' '.join(str(file.stat().st_size) for file in self.whole.files(index))}"
+            for index, name in zip(self.indices, self.names, strict=True)
+        ]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -74,8 +74,8 @@ class ProbeTask(ABC):
         raise ValueError(f"protocol.pixels is set, expected null: {type(self).__name__} learns from whole maps")
 
     @abstractmethod
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Of predictions (B, K, H, W) against targets (B, H, W), differentiable."""
+    def loss(self, logits: Tensor, targets: Tensor, step: int) -> Tensor:
+        """Of predictions (B, K, H, W) against targets (B, H, W) at a step of the training, from 0; differentiable."""
 
     @abstractmethod
     def score(self) -> Score:

@@ -6,7 +6,8 @@ native frames, no upsampling, and half the reach.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from naf.normalization import normalize
 
 @dataclass(frozen=True)
 class VideoProtocol:
-    """Settings of label propagation.
+    """Settings of label propagation; the defaults are the paper's.
 
     Attributes:
+        name: of the protocol that the other values follow.
         image_size: side of the square that frames are resized to; None: native frames, rounded down to whole patches.
         upsampling: of the features, a whole factor.
         topk: affinities kept of all contexts together.
@@ -33,25 +35,26 @@ class VideoProtocol:
         ValueError: for values that make no sense.
     """
 
-    image_size: int | None
-    upsampling: int
-    topk: int
-    radius: int
+    image_size: int | None = 448
+    upsampling: int = 2
+    topk: int = 20
+    radius: int = 24
     context: int = 7
     temperature: float = 0.1
+    name: str = "paper"
 
     def __post_init__(self) -> None:
         least = {"image_size": 1, "upsampling": 1, "topk": 1, "radius": 0, "context": 0}
         for name, low in least.items():
             value = getattr(self, name)
             if not (name == "image_size" and value is None) and value < low:
-                raise ValueError(f"{name} is {value}, expected at least {low}")
+                raise ValueError(f"protocol.{name} is {value}, expected at least {low}")
         if not self.temperature > 0:
-            raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
+            raise ValueError(f"protocol.temperature is {self.temperature}, expected a number above 0")
 
-
-PAPER = VideoProtocol(image_size=448, upsampling=2, topk=20, radius=24)
-RELEASED = VideoProtocol(image_size=None, upsampling=1, topk=5, radius=12)
+    def settings(self) -> dict[str, Any]:
+        """As plain values, for a record."""
+        return {key: value for key, value in asdict(self).items() if key != "name"}
 
 
 def frame_size(native: tuple[int, int], protocol: VideoProtocol, patch: int) -> tuple[int, int]:

@@ -29,7 +29,6 @@ from naf.ops.neighborhood import Neighborhood
 __all__ = [
     "Backend",
     "attend_points",
-    "average_points",
     "neighborhood_attention",
     "neighborhood_scores",
     "point_scores",

@@ -17,8 +17,8 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
+from naf.configs.targets import make
 from naf.data.atomic import replace_file
-from naf.training import build
 from naf.training.callbacks import Pictures, Report
 from naf.training.checkpoint import Checkpoints, WholeCheckpoints
 from naf.training.metrics_file import MetricsFile
@@ -159,7 +159,7 @@ def _loggers(values: Mapping[str, Any], folder: Path, step: int) -> list[Logger]
             identity = path.read_text() if path.exists() else None  # other processes than the first log nothing
             parts = {"id": identity, "config": dict(values), "allow_val_change": True}
         parts = {key: part for key, part in parts.items() if key not in value}
-        loggers.append(build.make(f"logger.{name}", value, **parts))
+        loggers.append(make(f"logger.{name}", value, **parts))
     return loggers
 
 

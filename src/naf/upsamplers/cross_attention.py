@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naf.ops.attention import attend_points, neighborhood_attention, point_scores
+from naf.ops.attention import neighborhood_attention, point_scores
 from naf.ops.autograd import savable
 from naf.ops.neighborhood import Neighborhood, make_window
 from naf.ops.norm_act import Moments
+from naf.ops.points import average_at, scores_at
 from naf.ops.residual import NormActLinear, bands_of, residual_blocks_
 from naf.upsamplers.base import Attention, Guidance, Upsampler
 from naf.upsamplers.checks import whole_number
@@ -223,8 +224,9 @@ class CrossAttentionGuidance(Guidance):
     def _at_pixels(self, features: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         keys, values, parts = self.keys(features), features.permute(0, 2, 3, 1)[:, None], []
         for row, col in zip(rows.split(1024), cols.split(1024), strict=True):
-            cells = (table.to(keys.device) for table in (self.neighborhood.rows[row], self.neighborhood.cols[col]))
-            points = attend_points(self.queries[:, :, row, col], keys, values, *cells, scale=self.scale)
+            cells = self.neighborhood.rows[row].to(keys.device), self.neighborhood.cols[col].to(keys.device)
+            scores = scores_at(self.queries[:, :, row, col], keys, *cells, self.scale)
+            points = average_at(scores, values, *cells)
             parts.append(points[:, 0].mT)
         return torch.cat(parts, dim=2) if parts else features.new_empty(*features.shape[:2], 0)
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from naf.ops.attention import Backend, average_points, neighborhood_attention, neighborhood_scores, point_scores
+from naf.ops.attention import Backend, neighborhood_attention, neighborhood_scores
 from naf.ops.attention_blocked import compute_dtype
 from naf.ops.neighborhood import Neighborhood
+from naf.ops.points import average_at, scores_at
 from naf.upsamplers.base import Attention, Guidance
 
 
@@ -76,8 +77,8 @@ class NeighborhoodGuidance(Guidance):
         values, parts = self._values(features), []
         dtype = compute_dtype(self.queries, self.keys, values)
         for row, col in zip(rows.split(4096), cols.split(4096), strict=True):
-            cells = (table.to(self.keys.device) for table in (self.neighborhood.rows[row], self.neighborhood.cols[col]))
-            points = average_points(self._point_scores(row, col, dtype), values, *cells)
+            cells = self.neighborhood.rows[row].to(self.keys.device), self.neighborhood.cols[col].to(self.keys.device)
+            points = average_at(self._point_scores(row, col, dtype), values, *cells)
             parts.append(points.permute(0, 1, 3, 2).flatten(1, 2))  # (B, C, N)
         return torch.cat(parts, dim=2) if parts else features.new_empty(*features.shape[:2], 0)
 
@@ -87,7 +88,7 @@ class NeighborhoodGuidance(Guidance):
             table.to(self.keys.device) for table in (self.neighborhood.rows[rows], self.neighborhood.cols[cols])
         )
         queries = self.queries[:, :, rows, cols].to(dtype)
-        return point_scores(queries, self.keys, near_rows, near_cols, self.scale)
+        return scores_at(queries, self.keys, near_rows, near_cols, self.scale)
 
     def _attention(self, row: int, col: int, features: Tensor | None) -> Attention:
         del features  # the weights come from the image alone

@@ -70,6 +70,10 @@ class DepthSet(ABC):
         """
 
     @abstractmethod
+    def files(self, index: int) -> tuple[Path, ...]:
+        """That an image and its depth are read from."""
+
+    @abstractmethod
     def read_depth(self, index: int) -> NDArray[np.float32]:
         """Depth of every pixel: (H, W) float32, metres, 0 where there is no measurement.
 

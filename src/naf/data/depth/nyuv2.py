@@ -70,6 +70,11 @@ class NyuV2(DepthSet):
         stored = self._read("images", index)  # (3, W, H): MATLAB's order of axes, reversed
         return Image.fromarray(np.ascontiguousarray(stored.transpose(2, 1, 0)))
 
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The one file that holds all."""
+        del index
+        return (self.path,)
+
     def read_depth(self, index: int) -> NDArray[np.float32]:
         """See `DepthSet.read_depth`."""
         return np.ascontiguousarray(self._read(self.target, index).T, dtype=np.float32)

@@ -77,6 +77,10 @@ class PairSet(DepthSet):
         """See `DepthSet.read_image`."""
         return _read(self.pairs[index].image, lambda image: image.convert("RGB"))
 
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Of an image and its depth map."""
+        return self.pairs[index].image, self.pairs[index].depth
+
     def read_depth(self, index: int) -> NDArray[np.float32]:
         """See `DepthSet.read_depth`."""
         pair = self.pairs[index]

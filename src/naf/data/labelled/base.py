@@ -99,6 +99,10 @@ class LabelledSet:
             notes.insert(0, f"{len(self):,} of {self.expected:,} images")
         return "; ".join(notes)
 
+    def files(self, index: int) -> tuple[Path, Path]:
+        """Of an image and its label map."""
+        return self.pairs[index].image, self.pairs[index].label
+
     def read_image(self, index: int) -> Image.Image:
         """An image, mode RGB, as it lies in the file: label maps know no EXIF orientation.
 

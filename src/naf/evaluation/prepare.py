@@ -1,0 +1,46 @@
+"""Upsamplers, backbones and the folder of results, as configured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from naf.evaluation.candidates import Candidate, make_backbones, parse_all
+from naf.evaluation.features import Features
+from naf.evaluation.results import Results
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def prepare(values: Mapping[str, Any]) -> tuple[list[Candidate], Callable[[], dict[str, Features]], Results]:
+    """The upsamplers, what makes features by backbone, and the folder of results.
+
+    Raises:
+        ValueError: for an unknown upsampler, backbone, device or dtype.
+    """
+    device = device_of(values["device"])
+    candidates = parse_all(values["upsampler"])
+    made = make_backbones(values["backbone"], device)
+    if values["cache_dtype"] not in DTYPES:
+        raise ValueError(f"cache_dtype is {values['cache_dtype']!r}, expected one of {', '.join(DTYPES)}")
+    cache = None if values["cache"] is None else Path(values["cache"])
+    dtype = DTYPES[values["cache_dtype"]]
+    results = Results(Path(values["folder"]) / str(values["dataset"]["key"]), device)
+    return candidates, lambda: {label: Features(one, cache, dtype) for label, one in made.items()}, results
+
+
+def device_of(name: str) -> torch.device:
+    """A device by name.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device is {name!r}, expected auto or a device of this machine: {error}") from None

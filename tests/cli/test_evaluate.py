@@ -1,0 +1,114 @@
+"""`naf eval` as a user runs it."""
+
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from naf.cli import app, main
+from naf.evaluation import probe
+from tests.evaluation.tiny_set import TINY, write_camvid
+
+
+@pytest.fixture(scope="module")
+def camvid(tmp_path_factory):
+    return write_camvid(tmp_path_factory.mktemp("camvid"))
+
+
+@pytest.fixture
+def words(camvid, tmp_path):
+    return ["dataset=camvid", f"dataset.root={camvid}", f"folder={tmp_path / 'results'}", "cache=null", *TINY]
+
+
+def invoke(*arguments, status=0):
+    result = CliRunner().invoke(app, ["eval", *map(str, arguments)])
+    assert result.exit_code == status, (result.output, result.exception)
+    return result.stdout
+
+
+def error_of(monkeypatch, capsys, *arguments):
+    """What `naf eval` says on standard error as it ends with status 2."""
+    monkeypatch.setattr(sys, "argv", ["naf", "eval", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+def test_help_lists_the_verbs():
+    said = invoke("--help")
+    for verb in ("segmentation", "depth", "video", "filter", "ratio"):
+        assert f" {verb} " in said
+    assert "mean IoU" in invoke("segmentation", "--help")
+
+
+@pytest.mark.parametrize("verb", ["segmentation", "filter", "ratio"])
+def test_a_command_writes_records_and_goes_on(words, tmp_path, verb):
+    more = ["sizes=16,32"] if verb == "ratio" else ["upsampler=nearest,bilinear"]
+    stdout = invoke(verb, *words, *more)
+    assert "2 results; naf eval report" in stdout
+    assert "miou" in stdout
+    files = sorted((tmp_path / "results").rglob("*.json"))
+    assert len(files) == 2
+    before = [file.stat().st_mtime_ns for file in files]
+    assert invoke(verb, *words, *more).count("there already") == 2
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_a_failed_run_is_told_and_the_status_is_1(words):
+    stdout = invoke("segmentation", *words, "upsampler=naf=/no/such/file.safetensors,nearest", status=1)
+    assert "failed: Tiny, naf=/no/such/file.safetensors: " in stdout
+    assert "1 results" in stdout
+    assert "1 runs failed" in stdout
+
+
+def test_ctrl_c_says_how_to_go_on(words, monkeypatch):
+    def stop(*given, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(probe, "predict", stop)
+    assert "stopped: the same command goes on from here" in invoke("segmentation", *words, status=130)
+
+
+def test_files_of_ones_own(words, tmp_path):
+    (tmp_path / "configs/experiment").mkdir(parents=True)
+    (tmp_path / "configs/experiment/mine.yaml").write_text(
+        "# @package _global_\nupsampler: [bilinear, nearest]\nseeds: [0, 1]\n", encoding="utf-8"
+    )
+    given = [word for word in words if not word.startswith(("upsampler", "seeds"))]
+    assert "4 results" in invoke("segmentation", "--config-dir", tmp_path / "configs", "experiment=mine", *given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "You must specify 'dataset'"),
+        (["dataset=camvit"], "dataset=camvit is unknown, did you mean camvid?"),
+        (["dataset=camvid", "dataset.root=x", "backbone=hog"], "upsampler is missing, expected upsampler="),
+    ],
+)
+def test_what_is_missing_or_unknown_is_one_line(monkeypatch, capsys, arguments, message):
+    assert message in error_of(monkeypatch, capsys, "segmentation", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("protocol.epocs=2", "key 'protocol.epocs' is unknown, did you mean protocol.epochs"),
+        ("protocol=paper,released", "protocol takes one value"),
+        ("seeds=0,0", "seeds is [0, 0], expected each once"),
+        ("head=foo", "head is 'foo', expected linear or dense"),
+        ("device=foo", "device is 'foo', expected auto or a device of this machine"),
+        ("upsampler=naff", "upsampler 'naff' is unknown, did you mean"),
+        ("backbone=no_such_network", "no_such_network"),
+        ("workers=two", "workers: Value 'two'"),
+        ("protocol.lr=fast", "protocol.lr is 'fast', expected a number"),
+        ("dataset.root=/no/such/folder", "/no/such/folder"),
+    ],
+)
+def test_errors_are_one_line(monkeypatch, capsys, words, tmp_path, change, message):
+    assert message in error_of(monkeypatch, capsys, "segmentation", *words, change)
+    assert not (tmp_path / "results").exists()
