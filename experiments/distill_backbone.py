@@ -5,9 +5,9 @@ teachers on the very same crops. Heads and teachers are thrown away, norms are f
 features are brought to zero mean and unit variance.
 
     python experiments/distill_backbone.py --data ../shared/data --work out/distill
-    python experiments/probe_camvid.py --data ../shared/data --out out/distill \
-        --backbones embedded hog squeezenet mobilenet deeplab -- bilinear
-    python experiments/distill_backbone.py --data ../shared/data --work out/distill --probe out/distill/bilinear.*.json
+    naf eval segmentation --config-dir experiments/configs experiment=eval_camvid upsampler=bilinear \
+        folder=out/distill/probe
+    python experiments/distill_backbone.py --data ../shared/data --work out/distill --probe out/distill/probe
 
 The first command trains, and goes on from the checkpoint in the work folder if it was stopped; the last one only
 writes the card anew, with the probe's result.
@@ -202,8 +202,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--probe", type=Path, help="result of probe_camvid.py for the card")
+    parser.add_argument("--probe", type=Path, help="folder of `naf eval segmentation`'s results, for the card")
     args = parser.parse_args()
+    probed = {} if args.probe is None else probe_table(args.probe)
     args.work.mkdir(parents=True, exist_ok=True)
 
     crops = Crops(args.data, args.seed)
@@ -270,7 +271,6 @@ def main() -> None:
         "steps": f"{args.steps} of {args.batch} crops of {CROP} x {CROP} pixels",
         "seconds": f"{seconds:.0f} on one thread of a shared machine",
     }
-    probed = {} if args.probe is None else probe_table(args.probe)
     losses = [{"step": step, "loss": loss, "held out": test} for step, loss, test in curve if step % 500 == 0]
     write(args.out, student, training, {**probed, f"Loss (held out: {len(held_out)} ImageNet photos)": losses})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from naf.data.atomic import replace_file
+from naf.evaluation.report_metrics import metric
+from naf.evaluation.report_records import read_records
+from naf.evaluation.report_tables import groups, table
 from naf.provenance import commit
 from naf.training.card import ModelCard
 
@@ -36,14 +38,42 @@ LIMITS = (
 )
 
 
-def probe_table(path: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean IoU, its spread and the pixel accuracy, per cent, of each backbone in a result of probe_camvid.py."""
-    result = json.loads(path.read_text())
-    heading = (
-        f"Linear probe on {result['images'][1]} test images of CamVid, features upsampled by {result['upsampler']}"
-    )
-    keys = {"mIoU": "miou", "spread of seeds": "spread", "pixels": "accuracy"}
-    return {heading: {name: {key: row[old] for key, old in keys.items()} for name, row in result["backbones"].items()}}
+def probe_table(folder: Path) -> dict[str, dict[str, dict[str, float | int | None]]]:
+    """What the features are worth upsampled bilinearly, from the records of `naf eval segmentation`.
+
+    Args:
+        folder: with records of one protocol, on the same images; those of other upsamplers are passed over.
+
+    Returns:
+        By a heading that says data set, images and protocol, then by backbone: mean IoU and pixel accuracy, means over
+        the seeds in per cent, the sample standard deviation of the former (None for one seed), and the number of seeds.
+
+    Raises:
+        ValueError: if there are none, or some that may not stand in one table.
+    """
+    found = groups(run for run in read_records(folder) if (run.task, run.upsampler) == ("segmentation", "bilinear"))
+    if len(found) != 1 or len(found[0].rows) != 1:
+        raise ValueError(
+            f"{folder} has {sum(len(group.rows) for group in found)} kinds of segmentation records for bilinear, "
+            "expected one: the same data set, images, protocol and settings"
+        )
+    (group,) = found
+    miou, accuracy = (table(group, metric(name)).cells for name in ("miou", "accuracy"))
+    rows: dict[str, dict[str, float | int | None]] = {}
+    for place, cell in miou.items():
+        rows[place[1].label] = {
+            "mIoU": round(cell.mean, 2),
+            "deviation over seeds": None if cell.deviation is None else round(cell.deviation, 3),
+            "pixel accuracy": round(accuracy[place].mean, 2),
+            "seeds": len(cell.seeds),
+        }
+    images = ", ".join(f"{split} {number}" for split, number in group.images.items())
+    deviations = ", ".join(f"{name} = {value}" for name, value in group.deviations.items())
+    protocol = group.protocol + (f" with deviations: {deviations}" if deviations else "")
+    return {
+        f"Linear probe on {group.dataset} (images: {images}; protocol: {protocol}), features upsampled by bilinear, "
+        "per cent": rows
+    }
 
 
 def write(path: Path, student: nn.Module, training: Mapping[str, str], evaluation: Mapping[str, Any]) -> None:

@@ -60,7 +60,7 @@ def test_all_that_decides_a_run_is_in_its_digest():
         decided(),
         decided(seed=1),
         decided(seed=None),
-        decided(variant="64 px"),
+        decided(variant="grid 4"),
         decided(decisive={"lr": 0.2}),
         decided(decisive={"lr": 0.1, "dense": True}),
     ]
@@ -71,7 +71,7 @@ def test_all_that_decides_a_run_is_in_its_digest():
 
 def test_files_have_names_for_people(tmp_path):
     results = Results(tmp_path, torch.device("cpu"))
-    run = decided(backbone="dinov3 B/16", upsampler="naf=out/x y.safetensors", variant="64 px", seed=2)
+    run = decided(backbone="dinov3 B/16", upsampler="naf=out/x y.safetensors", variant="grid 4", seed=2)
     path = results.path(run)
     assert path.parent == tmp_path / "dinov3_B_16"
     assert path.name == f"naf=out_x_y.safetensors-64_px-seed2-{run.digest}.json"

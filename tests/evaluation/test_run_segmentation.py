@@ -216,13 +216,13 @@ def test_ratio_makes_a_column_of_each_size(root):
     records, failures, _ = evaluate("ratio", root, *words)
     assert failures == 0
     assert [(r.variant, r.details["ratio"], r.upsampler) for r in records] == [
-        ("16 px", 8, "nearest"),
-        ("16 px", 8, "naf=none"),
-        ("64 px", 2, "nearest"),
-        ("64 px", 2, "naf=none"),
+        ("grid 4", 8, "nearest"),
+        ("grid 4", 8, "naf=none"),
+        ("grid 16", 2, "nearest"),
+        ("grid 16", 2, "naf=none"),
     ]
     for record in records:
-        assert record.settings["image_size"] == int(record.variant.split()[0])
+        assert record.settings["image_size"] == {"grid 4": 16, "grid 16": 64}[record.variant]
         assert record.settings["target_size"] == SIDE
         assert record.deviations == {"target_size": SIDE, "epochs": 1}
         assert record.task == "ratio"

@@ -315,9 +315,10 @@ def test_on_the_reference_grid_cells_are_the_image():
 
 
 def test_weights_of_the_package_take_coordinates_in_cells():
-    upsampler, plain = naf.create("naf", coordinates="cells", reference_cells=8), naf.create("naf")
+    upsampler, plain = naf.create("naf"), naf.create("naf", coordinates="image")
     assert upsampler.weights_source == plain.weights_source == "embedded"
-    same, other = scene((8, 8), (32, 32), (32, 32), batch=1), scene((4, 4), (16, 16), (16, 16), batch=1)
+    assert (upsampler.config["coordinates"], upsampler.config["reference_cells"]) == ("cells", 16)
+    same, other = scene((16, 16), (32, 32), (32, 32), batch=1), scene((4, 4), (16, 16), (16, 16), batch=1)
     with torch.no_grad():
         assert torch.equal(upsampler(*same), plain(*same))
         assert relative_error(upsampler(*other), plain(*other)) > 1e-3

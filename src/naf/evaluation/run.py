@@ -51,7 +51,7 @@ def run(values: Mapping[str, Any], console: Console) -> tuple[list[EvaluationRec
 
 def _segmentation(values: Mapping[str, Any], console: Console) -> tuple[list[EvaluationRecord], int]:
     protocol = protocol_from(ProbeProtocol, values["protocol"])
-    return _probe(values, console, _segmentation_task(values), [("", protocol)])
+    return _probe(values, console, _segmentation_task(values), [protocol])
 
 
 def _ratio(values: Mapping[str, Any], console: Console) -> tuple[list[EvaluationRecord], int]:
@@ -59,8 +59,8 @@ def _ratio(values: Mapping[str, Any], console: Console) -> tuple[list[Evaluation
     if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise ValueError(f"sizes is {values['sizes']!r}, expected sides of images in pixels")
     protocol = protocol_from(ProbeProtocol, values["protocol"])
-    columns = [(f"{size} px", replace(protocol, image_size=size)) for size in sizes]
-    return _probe(values, console, _segmentation_task(values), columns)
+    columns = [replace(protocol, image_size=size) for size in sizes]
+    return _probe(values, console, _segmentation_task(values), columns, by_grid=True)
 
 
 def _depth(values: Mapping[str, Any], console: Console) -> tuple[list[EvaluationRecord], int]:
@@ -70,7 +70,7 @@ def _depth(values: Mapping[str, Any], console: Console) -> tuple[list[Evaluation
         for data in [values["dataset"]]
         for split in ("train", "val")
     )
-    return _probe(values, console, DepthTask(train, val, protocol), [("", protocol)])
+    return _probe(values, console, DepthTask(train, val, protocol), [protocol])
 
 
 def _segmentation_task(values: Mapping[str, Any]) -> SegmentationTask:
@@ -83,23 +83,28 @@ def _segmentation_task(values: Mapping[str, Any]) -> SegmentationTask:
 
 
 def _probe(
-    values: Mapping[str, Any], console: Console, task: ProbeTask, columns: list[tuple[str, ProbeProtocol]]
+    values: Mapping[str, Any],
+    console: Console,
+    task: ProbeTask,
+    columns: list[ProbeProtocol],
+    *,
+    by_grid: bool = False,
 ) -> tuple[list[EvaluationRecord], int]:
     candidates, backbones, results = prepare(values)
     records, failures = [], 0
-    for variant, protocol in columns:
+    for protocol in columns:
         setup = Setup(
             task=values["task"],
             dataset=task.key,
             learned=task,
             protocol=protocol,
-            plain={**values["plain_protocol"], **({"image_size": protocol.image_size} if variant else {})},
+            plain={**values["plain_protocol"], **({"image_size": protocol.image_size} if by_grid else {})},
             seeds=values["seeds"],
             results=results,
             console=console,
             workers=values["workers"],
             is_dense=values["head"] == "dense",
-            variant=variant,
+            by_grid=by_grid,
             note=values["note"],
             options=values["dataset"]["options"],
         )

@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from naf import registry
+from naf.backbones import Backbone
 from naf.benchmark.measure import measure
 from naf.evaluation.candidates import Candidate, checkpoint_of
 from naf.evaluation.features import Features
@@ -36,14 +37,14 @@ class Setup:
         task: "segmentation", "depth", "filter" or "ratio".
         dataset: key of the data set.
         learned: the task itself.
-        protocol: its settings; with `variant`, of one column.
+        protocol: its settings.
         plain: the chosen protocol's own settings.
         seeds: each a run.
         results: where records go.
         console: where progress goes.
         workers: processes that read images.
         is_dense: upsample all channels before the layer.
-        variant: see :class:`EvaluationRecord`.
+        by_grid: whether the size of the backbone's grid is a column of its own.
         note: of the user, for the records.
         options: of the data set.
     """
@@ -58,7 +59,7 @@ class Setup:
     console: Console
     workers: int
     is_dense: bool
-    variant: str
+    by_grid: bool
     note: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -134,7 +135,13 @@ def _plan(
         upsampler = networks.setdefault(key, upsampler)
         runs = []
         for seed in setup.seeds:
-            run = Run(label, candidate.label, seed, setup.variant, _decisive(setup, features, candidate, upsampler))
+            run = Run(
+                label,
+                candidate.label,
+                seed,
+                _variant(setup, backbone),
+                _decisive(setup, features, candidate, upsampler),
+            )
             if (record := setup.results.find(run)) is None:
                 runs.append(run)
             else:
@@ -226,7 +233,7 @@ def _write(
     task, settings = setup.learned, setup.protocol.settings()
     backbone = features.backbone
     metrics = one.metrics()
-    ratio = setup.protocol.target_size / (backbone.input_size((setup.protocol.image_size,) * 2)[0] / backbone.stride)
+    ratio = setup.protocol.target_size / _grid(setup, backbone)
     notes = dict.fromkeys(part for part in (setup.note, task.train.note, task.val.note) if part)
     record = EvaluationRecord(
         task=setup.task,
@@ -257,6 +264,15 @@ def _write(
     words = ", ".join(f"{key} {value:.2f}" for key, value in list(record.metrics.items())[:3])
     setup.console.print(f"{run}: {words} ({seconds:.0f} s)", markup=False)
     return setup.results.write(run, record)
+
+
+def _variant(setup: Setup, backbone: Backbone) -> str:
+    return f"grid {_grid(setup, backbone)}" if setup.by_grid else ""
+
+
+def _grid(setup: Setup, backbone: Backbone) -> int:
+    """Cells of a side."""
+    return backbone.input_size((setup.protocol.image_size,) * 2)[0] // backbone.stride
 
 
 def _decisive(setup: Setup, features: Features, candidate: Candidate, upsampler: Upsampler) -> dict[str, Any]:
