@@ -74,7 +74,7 @@ def test_files_have_names_for_people(tmp_path):
     run = decided(backbone="dinov3 B/16", upsampler="naf=out/x y.safetensors", variant="grid 4", seed=2)
     path = results.path(run)
     assert path.parent == tmp_path / "dinov3_B_16"
-    assert path.name == f"naf=out_x_y.safetensors-64_px-seed2-{run.digest}.json"
+    assert path.name == f"naf=out_x_y.safetensors-grid_4-seed2-{run.digest}.json"
     assert results.path(decided(seed=None), ".ckpt").name == f"naf-{decided(seed=None).digest}.ckpt"
     assert str(run) == "dinov3 B/16, 64 px, naf=out/x y.safetensors, seed 2"
 
