@@ -76,7 +76,7 @@ def test_files_have_names_for_people(tmp_path):
     assert path.parent == tmp_path / "dinov3_B_16"
     assert path.name == f"naf=out_x_y.safetensors-grid_4-seed2-{run.digest}.json"
     assert results.path(decided(seed=None), ".ckpt").name == f"naf-{decided(seed=None).digest}.ckpt"
-    assert str(run) == "dinov3 B/16, 64 px, naf=out/x y.safetensors, seed 2"
+    assert str(run) == "dinov3 B/16, grid 4, naf=out/x y.safetensors, seed 2"
 
 
 def test_results_are_found_again_and_say_where_they_were_made(tmp_path):
