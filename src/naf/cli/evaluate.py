@@ -40,8 +40,9 @@ def _verb(task: str) -> Callable[..., None]:
 
     verb.__doc__ = f"""{_HELP[task]}
 
-    Each run (backbone x upsampler x seed) is one JSON file in folder=…, by default out/eval/{task}; what is there is
-    not computed again, so the same command goes on after a stop. sanity=true is a dry run.
+    Each run is one JSON file in folder=…, by default out/eval/{task}.
+    What is there is not computed again: the same command goes on after a stop.
+    sanity=true is a dry run.
 
     The keys are in naf/configs/evaluation and the groups beside them.
     """
