@@ -107,25 +107,7 @@ def attend_points(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, cols: Tensor, *
         (B, n, N, e) or (B, 1, N, e), dtype of v.
     """
     dtype = compute_dtype(q, k, v)
-    return average_points(point_scores(q.to(dtype), k, rows, cols, scale), v, rows, cols)
-
-
-def average_points(scores: Tensor, v: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-    """Softmax-weighted means of the values at single positions.
-
-    Args:
-        scores: (B, n, N, kh * kw), of :func:`point_scores`.
-        v: values, (B, n, h, w, e), or (B, 1, h, w, e) shared by all heads.
-        rows: as :func:`attend_points`.
-        cols: likewise.
-
-    Returns:
-        (B, n, N, e) or (B, 1, N, e), dtype of v.
-    """
-    dtype = compute_dtype(scores, v)
-    weights = scores.to(dtype).softmax(-1)
-    if v.shape[1] != scores.shape[1]:
-        weights = weights.mean(1, keepdim=True)
+    weights = point_weights(point_scores(q.to(dtype), k, rows, cols, scale), v)
     values = _gather(v.to(dtype), rows, cols)  # (B, n, N, kh*kw, e)
     return (weights[..., None, :] @ values)[..., 0, :].to(v.dtype)
 
@@ -138,7 +120,7 @@ def point_scores(q: Tensor, k: Tensor, rows: Tensor, cols: Tensor, scale: float)
     dtype = compute_dtype(q, k)
     keys = _gather(k.to(dtype), rows, cols)
     scores: Tensor = (keys @ q.to(dtype)[..., None])[..., 0] * scale
-    return scores.masked_fill(_is_none(rows, cols), -math.inf)
+    return scores.masked_fill(is_none(rows, cols), -math.inf)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood) -> None:
@@ -182,12 +164,22 @@ def _pixel_tables(neighborhood: Neighborhood, device: torch.device) -> tuple[Ten
 
 def _gather(x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
     """(B, n, h, w, d) at the cells rows x cols of each of N positions: (B, n, N, kh*kw, d)."""
+    return x.flatten(2, 3)[:, :, point_cells(rows, cols, x.shape[3])]
+
+
+def point_cells(rows: Tensor, cols: Tensor, width: int) -> Tensor:
+    """Index of each position's cells on the flattened grid, (N, kh*kw)."""
     # Where there is no cell, one that the position has is read, so that its weight of 0 meets no other's NaN.
     rows, cols = (torch.where(table < 0, table.amax(1, keepdim=True), table) for table in (rows, cols))
-    cells = (rows[:, :, None] * x.shape[3] + cols[:, None, :]).flatten(1)  # (N, kh*kw)
-    return x.flatten(2, 3)[:, :, cells]
+    return (rows[:, :, None] * width + cols[:, None, :]).flatten(1)
 
 
-def _is_none(rows: Tensor, cols: Tensor) -> Tensor:
+def is_none(rows: Tensor, cols: Tensor) -> Tensor:
     """Where a position has no cell, (N, kh*kw)."""
     return ((rows < 0)[:, :, None] | (cols < 0)[:, None, :]).flatten(1)
+
+
+def point_weights(scores: Tensor, v: Tensor) -> Tensor:
+    """Weights of single positions, (B, n, N, kh * kw); of one head, the heads' mean, where they share the values."""
+    weights = scores.to(compute_dtype(scores, v)).softmax(-1)
+    return weights if v.shape[1] == scores.shape[1] else weights.mean(1, keepdim=True)

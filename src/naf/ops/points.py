@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from naf.ops.attention import point_scores
+from naf.ops.attention import is_none, point_cells, point_scores, point_weights
 from naf.ops.attention_blocked import compute_dtype
 
 _DENSE = 32  # a product with all cells costs less than gathering a share of them, down to one in so many
@@ -30,13 +30,13 @@ def scores_at(q: Tensor, k: Tensor, rows: Tensor, cols: Tensor, scale: float) ->
     Returns:
         (B, n, N, kh * kw).
     """
-    cells, is_none = _cells(rows, cols, k.shape[3])
+    cells = point_cells(rows, cols, k.shape[3])
     if k.shape[2] * k.shape[3] > _DENSE * cells.shape[1]:
         return point_scores(q, k, rows, cols, scale)
     dtype = compute_dtype(q, k)
     scores = (q.to(dtype) * scale) @ k.to(dtype).flatten(2, 3).mT
     near = scores.gather(-1, cells.expand(*scores.shape[:2], -1, -1))
-    return near.masked_fill(is_none, -math.inf)
+    return near.masked_fill(is_none(rows, cols), -math.inf)
 
 
 def average_at(scores: Tensor, v: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
@@ -51,23 +51,11 @@ def average_at(scores: Tensor, v: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
     Returns:
         (B, n, N, e) or (B, 1, N, e), dtype of v.
     """
-    dtype = compute_dtype(scores, v)
-    weights = scores.to(dtype).softmax(-1)
-    if v.shape[1] != scores.shape[1]:
-        weights = weights.mean(1, keepdim=True)
-    cells, _ = _cells(rows, cols, v.shape[3])
-    maps = v.to(dtype).flatten(2, 3).contiguous()
+    weights = point_weights(scores, v)
+    cells, maps = point_cells(rows, cols, v.shape[3]), v.to(weights.dtype).flatten(2, 3).contiguous()
     means = [
         F.embedding_bag(cells, values, mode="sum", per_sample_weights=share.contiguous())
         for values, share in zip(maps.flatten(0, 1), weights.flatten(0, 1), strict=True)
     ]
     stacked: Tensor = torch.stack(means).unflatten(0, maps.shape[:2])
     return stacked.to(v.dtype)
-
-
-def _cells(rows: Tensor, cols: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Index of each position's cells on the flattened grid, and where there is none, both (N, kh*kw)."""
-    is_none = ((rows < 0)[:, :, None] | (cols < 0)[:, None, :]).flatten(1)
-    # Where there is no cell, one that the position has is read, so that its weight of 0 meets no other's NaN.
-    rows, cols = (torch.where(table < 0, table.amax(1, keepdim=True), table) for table in (rows, cols))
-    return (rows[:, :, None] * width + cols[:, None, :]).flatten(1), is_none
