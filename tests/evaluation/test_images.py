@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from naf.data.labelled import LabelError
 from naf.evaluation.images import batches, mirrored, training_order
 from naf.evaluation.segmentation import SegmentationTask
 from naf.evaluation.subset import Subset
@@ -22,6 +23,15 @@ def halves(size=(60, 40)):
     image[..., 0] = 255 * label
     subset = Subset(Memory([Image.fromarray(image)], [label], 2))
     return SegmentationTask(subset, subset)
+
+
+class Damaged(Memory):
+    """One of the label maps is."""
+
+    def read_label(self, index):
+        if index == 1:
+            raise LabelError("1.png: damaged")
+        return super().read_label(index)
 
 
 def only(task, settings, index=0):
@@ -95,3 +105,20 @@ def test_batches_are_mirrored_with_a_probability():
     assert mirrored(20, 0.5, 0, 3) == mirrored(20, 0.5, 0, 3) != mirrored(20, 0.5, 1, 3)
     assert not any(mirrored(50, 0.0, 0, 0))
     assert all(mirrored(50, 1.0, 0, 0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_wrong_with_a_file_is_said_in_its_own_words(workers):
+    whole = memory_task().train.whole
+    task = SegmentationTask(*[Subset(Damaged(whole.images, whole.labels, 4))] * 2)
+    with pytest.raises(LabelError) as caught:
+        list(batches(task, task.train, protocol(), [[0], [2, 1]], workers))
+    assert str(caught.value) == "1.png: damaged"  # without the traceback of a worker
+
+
+def test_processes_that_read_change_nothing():
+    task, order = memory_task(), [[3, 1], [4, 0], [2]]
+    alone, together = (list(batches(task, task.train, protocol(), order, workers)) for workers in (0, 2))
+    assert [example.indices for example in together] == order
+    for one, other in zip(alone, together, strict=True):
+        assert all(a.equal(b) for a, b in zip(one[1:], other[1:], strict=True))

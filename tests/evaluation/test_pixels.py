@@ -53,8 +53,7 @@ def test_all_pixels_drawn_once_teach_what_all_pixels_teach(tmp_path, monkeypatch
     task, settings = full_task(), sampled(pixels=SIDE * SIDE, epochs=3)
     monkeypatch.setattr(Pixels, "draw", lambda self, labelled, index: labelled.flatten().nonzero()[:, 0].flip(0))
     pixels = drawn(tmp_path, task, settings, upsampler=name)
-    values, targets = pixels.of("tiny", len(task.train))
-    found = fit_pixels(task, values[:, 0], targets[:, 0], settings, 4)
+    found = fit_pixels(task, *pixels.of("tiny", len(task.train), 0), settings, 4)
     expected = fit(task, features(), small(name), protocol(flip=0.0, epochs=3), 4)
     assert relative_error(found.weight, expected.weight) < 1e-4
     assert relative_error(found.bias, expected.bias) < 1e-4
@@ -79,7 +78,7 @@ def test_only_labelled_pixels_are_drawn_by_the_seed():
 def test_values_and_targets_are_those_of_the_whole_map(tmp_path):
     task, settings = memory_task(), sampled(pixels=8)
     pixels = drawn(tmp_path, task, settings, seeds=(3, 5))
-    values, targets = pixels.of("tiny", len(task.train))
+    values, targets = (torch.stack(pair, 1) for pair in zip(*(pixels.of("tiny", 5, s) for s in (3, 5)), strict=True))
     assert values.shape == (5, 2, 8, CHANNELS)
     assert targets.shape == (5, 2, 8)
     for index in range(5):
@@ -93,8 +92,8 @@ def test_values_and_targets_are_those_of_the_whole_map(tmp_path):
 def test_images_without_a_label_are_left_out(tmp_path):
     task = memory_task(train=3)
     task.train.whole.labels[1][:] = 255
-    values, targets = drawn(tmp_path, task, sampled(), seeds=(0, 1)).of("tiny", 3)
-    assert values.shape == (2, 2, 16, CHANNELS)
+    values, targets = drawn(tmp_path, task, sampled(), seeds=(0, 1)).of("tiny", 3, 1)
+    assert values.shape == (2, 16, CHANNELS)
     assert targets.max() < 4
 
 
@@ -104,13 +103,13 @@ def test_no_label_at_all_is_an_error(tmp_path):
         label[:] = 255
     pixels = drawn(tmp_path, task, sampled())
     with pytest.raises(ValueError, match="no training image has a labelled pixel"):
-        pixels.of("tiny", 2)
+        pixels.of("tiny", 2, 0)
 
 
 def test_a_stopped_gathering_goes_on_with_what_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(feature_cache, "_SHARD_BYTES", 1)
     task, settings = memory_task(), sampled()
-    expected = drawn(tmp_path / "whole", task, settings).of("tiny", 5)
+    expected = drawn(tmp_path / "whole", task, settings).of("tiny", 5, 0)
 
     def stop():
         told.append(1)
@@ -126,8 +125,24 @@ def test_a_stopped_gathering_goes_on_with_what_is_there(tmp_path, monkeypatch):
     gather(task, {"tiny": Features(seen)}, upsamplers, settings, pixels, on_step=lambda: told.append(1))
     assert seen.images == 2
     assert len(told) == 5
-    for found, one in zip(pixels.of("tiny", 5), expected, strict=True):
+    for found, one in zip(pixels.of("tiny", 5, 0), expected, strict=True):
         assert found.equal(one)
+
+
+@pytest.mark.parametrize("part", ["tiny", "targets"])
+def test_an_image_of_which_a_part_is_lost_is_done_anew_or_an_error(tmp_path, monkeypatch, part):
+    monkeypatch.setattr(feature_cache, "_SHARD_BYTES", 1)  # a file for each tensor
+    task, settings = memory_task(train=3), sampled()
+    pixels = drawn(tmp_path, task, settings)
+    expected = pixels.of("tiny", 3, 0)
+    (tmp_path / pixels._cache._shard_of[f"{part}/1"]).unlink()
+    found, seen = Pixels(tmp_path, "fingerprint", (0,), settings), Counted()
+    with pytest.raises(ValueError, match="pixels of image 1 are lost"):
+        found.of("tiny", 3, 0)
+    gather(task, {"tiny": Features(seen)}, {"tiny": small("naf")}, settings, found)
+    assert seen.images == 1
+    for one, other in zip(found.of("tiny", 3, 0), expected, strict=True):
+        assert one.equal(other)
 
 
 def test_backbones_that_share_a_network_share_its_work(tmp_path):
@@ -144,8 +159,8 @@ def test_networks_of_each_backbone_are_not_mixed_up(tmp_path):
     pixels = Pixels(tmp_path / "both", "x", (0,), settings)
     gather(task, backbones, upsamplers, settings, pixels)
     for label, name in (("a", "naf"), ("b", "bilinear")):
-        alone = drawn(tmp_path / name, task, settings, upsampler=name).of("tiny", 5)[0]
-        assert pixels.of(label, 5)[0].equal(alone)
+        alone = drawn(tmp_path / name, task, settings, upsampler=name).of("tiny", 5, 0)[0]
+        assert pixels.of(label, 5, 0)[0].equal(alone)
 
 
 def test_many_layers_are_scored_as_each_alone():
@@ -167,7 +182,7 @@ def test_many_layers_are_scored_as_each_alone():
 
 def test_the_seed_decides_first_values_and_order(tmp_path):
     task, settings = memory_task(), sampled()
-    values, targets = (part[:, 0] for part in drawn(tmp_path, task, settings).of("tiny", 5))
+    values, targets = drawn(tmp_path, task, settings).of("tiny", 5, 0)
     one, again, other = (fit_pixels(task, values, targets, settings, seed) for seed in (1, 1, 2))
     assert one.weight.equal(again.weight)
     assert not one.weight.equal(other.weight)
@@ -175,6 +190,6 @@ def test_the_seed_decides_first_values_and_order(tmp_path):
 
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path):
     task, settings = memory_task(), sampled()
-    values, targets = (part[:, 0] for part in drawn(tmp_path, task, settings).of("tiny", 5))
+    values, targets = drawn(tmp_path, task, settings).of("tiny", 5, 0)
     with pytest.raises(ValueError, match="the loss is nan at step 0, expected a finite number"):
         fit_pixels(task, values * float("nan"), targets, settings, 0)

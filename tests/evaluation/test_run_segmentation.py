@@ -7,10 +7,12 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 import naf
 from naf.data import feature_cache
+from naf.data.labelled import LabelledSet
 from naf.evaluation import config, pixels, probe, run_probe
 from naf.evaluation.record import read_record
 from naf.evaluation.run import run as run_values
@@ -47,6 +49,10 @@ def looks(monkeypatch):
 
     monkeypatch.setattr(Tiny, "_features", look)
     return seen
+
+
+def stopped(*given, **more):
+    raise KeyboardInterrupt
 
 
 def numbers(record):
@@ -329,19 +335,31 @@ def test_a_failing_upsampler_does_not_stop_the_others(root, words):
         assert word in line
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("words", [[], SAMPLED], ids=["paper", "sampled"])
+def test_a_wrong_label_is_told_in_one_line(root, words, workers):
+    Image.new("L", (48, 36), 77).save(root / "CamVid/trainannot/train_0002.png")
+    records, failures, said = evaluate("segmentation", root, *words, f"workers={workers}")
+    assert (len(records), failures) == (0, 1)
+    (line,) = (line for line in said.splitlines() if "failed" in line)
+    assert line.startswith("failed: Tiny, nearest: /")
+    assert line.endswith("train_0002.png: value 77 is no label of camvid, expected 0 to 11")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), OSError("disk full")])
 @pytest.mark.parametrize(("words", "module", "name"), [([], probe, "encode"), (SAMPLED, pixels, "encode")])
-def test_what_fails_on_the_way_is_counted_and_told(root, monkeypatch, words, module, name):
+def test_what_fails_on_the_way_is_counted_and_told(root, monkeypatch, words, module, name, error):
     original = getattr(module, name)
 
     def fail(upsampler, *given):
         if upsampler.name == "nearest":
-            raise RuntimeError("out of memory")
+            raise error
         return original(upsampler, *given)
 
     monkeypatch.setattr(module, name, fail)
     records, failures, said = evaluate("segmentation", root, "upsampler=nearest,bilinear", "seeds=0,1", *words)
     assert (len(records), failures) == (2, 2)
-    assert "failed: Tiny, nearest: out of memory" in said
+    assert f"failed: Tiny, nearest: {error}" in said
 
 
 def test_a_killed_run_goes_on(root, monkeypatch):
@@ -364,6 +382,46 @@ def test_a_killed_run_goes_on(root, monkeypatch):
     assert len(steps) == 9 + 4 + 2  # the rest of the second, and both seeds at once on two images
     assert list(map(numbers, again)) == list(map(numbers, whole))
     assert not list((root / "results").rglob("*.ckpt"))
+
+
+def test_seconds_are_those_before_a_stop_too(root, monkeypatch):
+    original = run_probe.score
+    monkeypatch.setattr(run_probe, "score", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate("segmentation", root)
+    (path,) = (root / "results").rglob("*.ckpt")
+    state = torch.load(path)
+    assert 0 < state["seconds"] < 100
+    torch.save({**state, "seconds": 5000.0}, path)
+    monkeypatch.setattr(run_probe, "score", original)
+    (record,), *_ = evaluate("segmentation", root)
+    assert 5000 <= record.seconds < 5100
+
+
+def test_what_was_drawn_for_a_backbone_is_no_other_ones_of_its_label(root, monkeypatch):
+    both = ("{_target_:tests.helpers.Tiny}", "{_target_:tests.evaluation.tiny_set.Linear}")
+    first, second = ("backbone={a:" + both[0] + ",b:" + both[1] + "}", "backbone={b:" + both[0] + ",a:" + both[1] + "}")
+    whole, *_ = evaluate("segmentation", root, *SAMPLED, second, folder=root / "whole")
+    original = run_probe.score_many
+    monkeypatch.setattr(run_probe, "score_many", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate("segmentation", root, *SAMPLED, first)
+    monkeypatch.setattr(run_probe, "score_many", original)
+    found, *_ = evaluate("segmentation", root, *SAMPLED, second)
+    assert list(map(numbers, found)) == list(map(numbers, whole))
+    assert found[0].metrics != found[1].metrics
+
+
+def test_files_are_looked_at_once_for_all_runs(root, monkeypatch):
+    looks, original = [], LabelledSet.files
+
+    def look(self, index):
+        looks.append(index)
+        return original(self, index)
+
+    monkeypatch.setattr(LabelledSet, "files", look)
+    evaluate("segmentation", root, "upsampler=nearest,bilinear", "seeds=0,1")
+    assert len(looks) == 4 + 2
 
 
 def test_a_killed_gathering_goes_on(root, monkeypatch):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from naf.data.labelled.geometry import resize_image
 from naf.evaluation.protocol import ProbeProtocol
@@ -34,14 +34,24 @@ class Example(NamedTuple):
         return Example(self.indices, *(part.flip(-1) for part in self[1:]))
 
 
-class _Images(Dataset[tuple[int, Tensor, Tensor, Tensor]]):
+_Item = tuple[int, Tensor, Tensor, Tensor]
+
+
+class _Images(Dataset[_Item | ValueError]):
     def __init__(self, task: ProbeTask, images: ImageSet, protocol: ProbeProtocol) -> None:
         self.task, self.images, self.protocol = task, images, protocol
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor, Tensor, Tensor]:
+    def __getitem__(self, index: int) -> _Item | ValueError:
+        # What is wrong with a file is handed on as it is: raised in a worker it would come with the worker's traceback.
+        try:
+            return self._read(index)
+        except ValueError as error:
+            return error
+
+    def _read(self, index: int) -> _Item:
         at = self.protocol
         photo = self.images.read_image(index)
         image01 = resize_image(photo, at.image_size, at.geometry)
@@ -61,14 +71,28 @@ def batches(
         protocol: sizes and geometry.
         order: indices of each batch.
         workers: processes that read images.
+
+    Raises:
+        ValueError: for a file that cannot be used, as its set tells.
     """
     if not order:
         return
     loader = DataLoader(
-        _Images(task, images, protocol), batch_sampler=[list(part) for part in order], num_workers=workers
+        _Images(task, images, protocol),
+        batch_sampler=[list(part) for part in order],
+        num_workers=workers,
+        collate_fn=_collate,
     )
-    for indices, image01, guidance01, targets in loader:
+    for batch in loader:
+        if isinstance(batch, ValueError):
+            raise batch
+        indices, image01, guidance01, targets = batch
         yield Example(indices.tolist(), image01, guidance01, targets)
+
+
+def _collate(items: list[_Item | ValueError]) -> Any:
+    """A batch, or the first error in it."""
+    return next((item for item in items if isinstance(item, ValueError)), None) or default_collate(items)
 
 
 def training_order(images: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:

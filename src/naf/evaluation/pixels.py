@@ -56,7 +56,7 @@ class Pixels:
 
     def has(self, label: str, index: int) -> bool:
         """Whether an image is done for a backbone."""
-        return self._cache.get(f"{label}/{index}") is not None
+        return all(self._cache.get(f"{part}/{index}") is not None for part in (label, "targets"))
 
     def keep(self, label: str, index: int, values: Tensor) -> None:
         """Keep the values (C, seeds x pixels) of an image."""
@@ -66,21 +66,34 @@ class Pixels:
         """Keep the targets (seeds x pixels,) of an image."""
         self._cache.put(f"targets/{index}", _by_seed(targets, len(self.seeds)).float())
 
-    def of(self, label: str, images: int) -> tuple[Tensor, Tensor]:
-        """Values (images, seeds, pixels, C) and targets (images, seeds, pixels) of the images that have labels.
+    def of(self, label: str, images: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Values (images, pixels, C) and targets (images, pixels) of one seed, of the images that have labels.
+
+        Args:
+            label: of the backbone.
+            images: how many there are, all of them done.
+            seed: one of those that pixels are drawn for.
 
         Raises:
-            ValueError: if none has.
+            ValueError: if no image has a label, or one that was done is lost.
         """
-        values, targets = [], []
-        for index in range(images):
-            one, target = self._cache.get(f"{label}/{index}"), self._cache.get(f"targets/{index}")
-            if one is not None and target is not None and target.numel():
-                values.append(one)
-                targets.append(target)
-        if not values:
+        at = self.seeds.index(seed)
+        targets = {index: self._kept("targets", index) for index in range(images)}
+        labelled = [index for index, target in targets.items() if target.numel()]
+        if not labelled:
             raise ValueError("no training image has a labelled pixel, expected some")
-        return torch.stack(values), torch.stack(targets).long()
+        # Filled in place: at a thousand images the values are too many to be held twice, or for all seeds.
+        first = self._kept(label, labelled[0])
+        values = first.new_empty(len(labelled), *first.shape[1:])
+        for row, index in enumerate(labelled):
+            values[row] = self._kept(label, index)[at]
+        return values, torch.stack([targets[index][at] for index in labelled]).long()
+
+    def _kept(self, part: str, index: int) -> Tensor:
+        found = self._cache.get(f"{part}/{index}")
+        if found is None:
+            raise ValueError(f"pixels of image {index} are lost in {self._cache.folder}: the same command goes on")
+        return found
 
     def flush(self) -> None:
         """Write what is not on disk yet."""

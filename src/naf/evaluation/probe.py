@@ -64,6 +64,7 @@ def fit(
     orders = [training_order(len(task.train), protocol.batch_size, order_seed, e) for e in range(protocol.epochs)]
     share = cosine(protocol.schedule, protocol.epochs, len(orders[0]))
     done = _restore(checkpoint, head, optimizer)
+    begun = time.monotonic() - seconds_so_far(checkpoint)
     for _ in range(done):
         on_step()
     step, saved = 0, time.monotonic()
@@ -88,10 +89,10 @@ def fit(
             step += 1
             on_step()
             if checkpoint is not None and time.monotonic() - saved > _SAVED_EVERY:
-                _save(checkpoint, step, head, optimizer)
+                _save(checkpoint, step, head, optimizer, time.monotonic() - begun)
                 saved = time.monotonic()
     if checkpoint is not None:
-        _save(checkpoint, step, head, optimizer)
+        _save(checkpoint, step, head, optimizer, time.monotonic() - begun)
     return head.requires_grad_(False)
 
 
@@ -132,9 +133,18 @@ def score(
     return scores
 
 
-def _save(path: Path, step: int, head: nn.Conv2d, optimizer: torch.optim.Optimizer) -> None:
+def seconds_so_far(checkpoint: Path | None) -> float:
+    """Seconds that the training took until its checkpoint was written, 0 without one.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    return 0.0 if checkpoint is None or not checkpoint.exists() else float(_read(checkpoint).get("seconds", 0.0))
+
+
+def _save(path: Path, step: int, head: nn.Conv2d, optimizer: torch.optim.Optimizer, seconds: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {"step": step, "head": head.state_dict(), "optimizer": optimizer.state_dict()}
+    state = {"step": step, "head": head.state_dict(), "optimizer": optimizer.state_dict(), "seconds": seconds}
     replace_file(path, partial(torch.save, state))
 
 
@@ -142,10 +152,21 @@ def _restore(path: Path | None, head: nn.Conv2d, optimizer: torch.optim.Optimize
     """Steps that are done."""
     if path is None or not path.exists():
         return 0
+    state = _read(path)
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         head.load_state_dict(state["head"])
         optimizer.load_state_dict(state["optimizer"])
         return int(state["step"])
     except Exception as error:  # a damaged file fails in every way
-        raise ValueError(f"{path} is damaged, or of another run: remove it to begin anew") from error
+        raise _damaged(path) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # a damaged file fails in every way
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> ValueError:
+    return ValueError(f"{path} is damaged, or of another run: remove it to begin anew")

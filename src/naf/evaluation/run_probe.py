@@ -19,7 +19,7 @@ from naf.evaluation.candidates import Candidate, checkpoint_of
 from naf.evaluation.features import Features
 from naf.evaluation.images import batches
 from naf.evaluation.pixels import Pixels, fit_pixels, gather, score_many
-from naf.evaluation.probe import fit, score
+from naf.evaluation.probe import fit, score, seconds_so_far
 from naf.evaluation.progress import told
 from naf.evaluation.protocol import ProbeProtocol, deviations
 from naf.evaluation.record import EvaluationRecord
@@ -97,13 +97,13 @@ def run_probes(
         for part in work:
             if not part:
                 continue
-            if not is_ready:
-                _standardize(setup, backbones)
-                is_ready = True
             try:
+                if not is_ready:
+                    _standardize(setup, backbones)
+                    is_ready = True
                 together = _by_pixels if setup.protocol.pixels is not None else _by_images
                 records += together(setup, backbones, candidate, part)
-            except (ValueError, RuntimeError, MemoryError) as error:
+            except (ValueError, OSError, RuntimeError, MemoryError) as error:
                 failures += sum(len(cell.runs) for cell in part)
                 setup.console.print(
                     f"failed: {', '.join(c.label for c in part)}, {candidate.label}: {error}", markup=False
@@ -161,6 +161,8 @@ def _by_images(
     heads, seconds, peaks = [], [], []
     steps = protocol.epochs * -(-len(task.train) // protocol.batch_size)
     for run in cell.runs:
+        checkpoint = setup.results.path(run, ".ckpt")
+        before = seconds_so_far(checkpoint)
         with measure(features.device) as usage, told(setup.console, f"{run}: training", steps) as on_step:
             heads.append(
                 fit(
@@ -169,13 +171,13 @@ def _by_images(
                     cell.upsampler,
                     protocol,
                     run.seed or 0,
-                    checkpoint=setup.results.path(run, ".ckpt"),
+                    checkpoint=checkpoint,
                     is_dense=setup.is_dense,
                     workers=setup.workers,
                     on_step=on_step,
                 )
             )
-        seconds.append(usage.seconds)
+        seconds.append(before + usage.seconds)
         peaks.append(usage.peak_mib)
     what = f"{cell.label}, {candidate.label}: scoring"
     with measure(features.device) as usage, told(setup.console, what, len(task.val)) as on_step:
@@ -196,7 +198,7 @@ def _by_pixels(
     upsamplers = {cell.label: cell.upsampler for cell in cells}
     runs = [run for cell in cells for run in cell.runs]
     seeds = sorted({run.seed or 0 for run in runs})
-    digest = Run("", "", None, "", {"runs": [run.digest for run in runs], "seeds": seeds}).digest
+    digest = Run("", "", None, "", {"runs": [[run.backbone, run.digest] for run in runs], "seeds": seeds}).digest
     folder = setup.results.folder / f"pixels-{digest}"
     pixels = Pixels(folder, digest, seeds, protocol)
     device = next(iter(backbones.values())).device
@@ -208,11 +210,12 @@ def _by_pixels(
         fitted: dict[str, float] = {}
         with told(setup.console, f"{candidate.label}: training", len(runs)) as on_step:
             for cell in cells:
-                values, targets = pixels.of(cell.label, len(task.train))
                 heads[cell.label] = []
                 for run in cell.runs:
-                    start, at = time.monotonic(), seeds.index(run.seed or 0)
-                    heads[cell.label].append(fit_pixels(task, values[:, at], targets[:, at], protocol, run.seed or 0))
+                    start, seed = time.monotonic(), run.seed or 0
+                    values, targets = pixels.of(cell.label, len(task.train), seed)
+                    heads[cell.label].append(fit_pixels(task, values, targets, protocol, seed))
+                    del values, targets  # before those of the next seed are made
                     fitted[run.digest] = time.monotonic() - start
                     on_step()
         with told(setup.console, f"{candidate.label}: scoring", len(task.val)) as on_step:
@@ -223,7 +226,7 @@ def _by_pixels(
         for cell in cells
         for run, one in zip(cell.runs, scores[cell.label], strict=True)
     ]
-    rmtree(folder)
+    rmtree(folder, ignore_errors=True)
     return records
 
 
@@ -299,8 +302,8 @@ def _standardize(setup: Setup, backbones: Mapping[str, Features]) -> None:
     with told(setup.console, "features of the training images", len(order)) as on_step:
         for example in batches(task, task.train, protocol, order, setup.workers):
             for label, features in backbones.items():
-                cells = features.of(example.image01).double().flatten(2)[0]
-                both = torch.stack([cells.sum(1), cells.square().sum(1)]).cpu()
+                cells = features.of(example.image01).cpu().double().flatten(2)[0]  # not every device knows float64
+                both = torch.stack([cells.sum(1), cells.square().sum(1)])
                 sums[label] = sums[label] + both if label in sums else both
                 count[label] = count.get(label, 0) + cells.shape[1]
             on_step()

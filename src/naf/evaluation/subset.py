@@ -49,6 +49,7 @@ class Subset(Generic[S]):
         self.whole = whole
         number = len(whole) if limit is None else min(limit, len(whole))
         self.indices = [index * len(whole) // number for index in range(number)]
+        self._fingerprint = ""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -70,9 +71,11 @@ class Subset(Generic[S]):
         return self.whole.read_image(self.indices[index])
 
     def fingerprint(self) -> str:
-        """Hash of the images' names and of the sizes of their files."""
-        lines = [
-            f"{name} {' '.join(str(file.stat().st_size) for file in self.whole.files(index))}"
-            for index, name in zip(self.indices, self.names, strict=True)
-        ]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        """Hash of the images' names and of the sizes of their files, which are looked at once."""
+        if not self._fingerprint:
+            lines = [
+                f"{name} {' '.join(str(file.stat().st_size) for file in self.whole.files(index))}"
+                for index, name in zip(self.indices, self.names, strict=True)
+            ]
+            self._fingerprint = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return self._fingerprint
