@@ -57,6 +57,21 @@ def predict(
     return logits
 
 
+def advance(optimizer: torch.optim.Optimizer, loss: Tensor, lr: float, where: str) -> None:
+    """One step of the training at a learning rate.
+
+    Raises:
+        ValueError: if the loss is not finite; says where.
+    """
+    if not loss.isfinite():
+        raise ValueError(f"the loss is {loss.item()} {where}, expected a finite number")
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
 def joined(heads: Sequence[nn.Conv2d]) -> nn.Conv2d:
     """Several layers of one input as one, their outputs one after another; for prediction alone."""
     weight, bias = (torch.cat([head.state_dict()[name] for head in heads]) for name in ("weight", "bias"))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from naf.data.feature_cache import FeatureCache
 from naf.evaluation.features import Features
-from naf.evaluation.head import encode, joined, make_head, predict, to_device
+from naf.evaluation.head import advance, encode, joined, make_head, predict, to_device
 from naf.evaluation.images import Example, batches, training_order
 from naf.evaluation.protocol import ProbeProtocol
 from naf.evaluation.schedule import cosine
@@ -160,13 +160,7 @@ def fit_pixels(task: ProbeTask, values: Tensor, targets: Tensor, protocol: Probe
             # A matrix product: the convolution would want the channels first, and spend most of its time on that.
             logits = F.linear(values[chosen].float(), head.weight[:, :, 0, 0], head.bias).transpose(1, 2)[..., None]
             loss = task.loss(logits, targets[chosen][..., None], step)
-            if not loss.isfinite():
-                raise ValueError(f"the loss is {loss.item()} at step {step}, expected a finite number")
-            for group in optimizer.param_groups:
-                group["lr"] = protocol.lr * share(step)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            advance(optimizer, loss, protocol.lr * share(step), f"at step {step}")
             step += 1
     return head.requires_grad_(False)
 

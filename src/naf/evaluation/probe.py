@@ -13,7 +13,7 @@ from torch import nn
 
 from naf.data.atomic import replace_file
 from naf.evaluation.features import Features
-from naf.evaluation.head import encode, joined, make_head, predict, to_device
+from naf.evaluation.head import advance, encode, joined, make_head, predict, to_device
 from naf.evaluation.images import batches, mirrored, training_order
 from naf.evaluation.protocol import ProbeProtocol
 from naf.evaluation.schedule import cosine
@@ -78,14 +78,8 @@ def fit(
             coarse = features.of(batch.image01)
             guidance = encode(upsampler, batch, (coarse.shape[2], coarse.shape[3]), protocol)
             loss = task.loss(predict(guidance, coarse, head, protocol, is_dense=is_dense), batch.targets, step)
-            if not loss.isfinite():
-                names = ", ".join(task.train.names[index] for index in batch.indices)
-                raise ValueError(f"the loss is {loss.item()} at step {step} ({names}), expected a finite number")
-            for group in optimizer.param_groups:
-                group["lr"] = protocol.lr * share(step)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            names = ", ".join(task.train.names[index] for index in batch.indices)
+            advance(optimizer, loss, protocol.lr * share(step), f"at step {step} ({names})")
             step += 1
             on_step()
             if checkpoint is not None and time.monotonic() - saved > _SAVED_EVERY:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -54,7 +55,7 @@ class Subset(Generic[S]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Of the images."""
         names = self.whole.names

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from naf.data.paired import split_note
+
 SPLITS = ("train", "val", "all")
 
 
@@ -56,10 +58,7 @@ class DepthSet(ABC):
     @property
     def note(self) -> str:
         """How the split differs from the official one; empty where it does not."""
-        notes = list(self._remarks)
-        if self.expected is not None and len(self) != self.expected:
-            notes.insert(0, f"{len(self):,} of {self.expected:,} images")
-        return "; ".join(notes)
+        return split_note(len(self), self.expected, self._remarks)
 
     @abstractmethod
     def read_image(self, index: int) -> Image.Image:

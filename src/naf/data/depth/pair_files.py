@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from naf.data.depth.base import DepthError, DepthSet
+from naf.data.paired import check_same_size, read_file
 
 SATURATED = 65535  # the largest value of 16 bits, which some sensors write where they measure nothing
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class PairSet(DepthSet):
 
     def read_image(self, index: int) -> Image.Image:
         """See `DepthSet.read_image`."""
-        return _read(self.pairs[index].image, lambda image: image.convert("RGB"))
+        return read_file(self.pairs[index].image, lambda image: image.convert("RGB"), DepthError)
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Of an image and its depth map."""
@@ -84,14 +83,8 @@ class PairSet(DepthSet):
     def read_depth(self, index: int) -> NDArray[np.float32]:
         """See `DepthSet.read_depth`."""
         pair = self.pairs[index]
-        values = _read(pair.depth, lambda image: _counts(pair.depth, image))
-        height, width = values.shape
-        size = _read(pair.image, lambda image: image.size)
-        if size != (width, height):
-            raise DepthError(
-                f"{pair.depth} has {width} x {height} pixels, its image {pair.image} {size[0]} x {size[1]}: expected"
-                " the same size"
-            )
+        values = read_file(pair.depth, lambda image: _counts(pair.depth, image), DepthError)
+        check_same_size(pair.depth, values.shape, pair.image, DepthError)
         depth = (values / pair.units).astype(np.float32)
         depth[np.isin(values, self.missing)] = 0
         return depth
@@ -113,17 +106,3 @@ def _counts(path: Path, image: Image.Image) -> NDArray[Any]:
     if image.mode != "I" and not image.mode.startswith("I;16"):
         raise DepthError(f"{path}: is a picture of mode {image.mode}, expected one channel of 16-bit depth (mode I;16)")
     return np.array(image)
-
-
-def _read(path: Path, convert: Callable[[Image.Image], T]) -> T:
-    try:
-        with Image.open(path) as image:
-            return convert(image)
-    except DepthError:
-        raise
-    except FileNotFoundError as error:
-        raise DepthError(f"{path}: no such file, expected an image") from error
-    except UnidentifiedImageError as error:
-        raise DepthError(f"{path}: is no image that Pillow can read, whatever its name says") from error
-    except Exception as error:  # decoders fail on damaged files in every way
-        raise DepthError(f"{path}: damaged or unreadable: {error}") from error

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from naf.data.paired import check_same_size, read_file, split_note
 
 IGNORED = 255
-
-T = TypeVar("T")
 
 
 class LabelError(ValueError):
@@ -94,10 +94,7 @@ class LabelledSet:
     @property
     def note(self) -> str:
         """How the split differs from the official one; empty where it does not."""
-        notes = list(self._remarks)
-        if self.expected is not None and len(self) != self.expected:
-            notes.insert(0, f"{len(self):,} of {self.expected:,} images")
-        return "; ".join(notes)
+        return split_note(len(self), self.expected, self._remarks)
 
     def files(self, index: int) -> tuple[Path, Path]:
         """Of an image and its label map."""
@@ -109,7 +106,7 @@ class LabelledSet:
         Raises:
             LabelError: if the file is missing or damaged.
         """
-        return _read(self.pairs[index].image, lambda image: image.convert("RGB"))
+        return read_file(self.pairs[index].image, lambda image: image.convert("RGB"), LabelError)
 
     def read_label(self, index: int) -> NDArray[np.uint8]:
         """Class of every pixel: (H, W) uint8, 255 where ignored.
@@ -119,14 +116,8 @@ class LabelledSet:
                 value that the set does not know.
         """
         pair = self.pairs[index]
-        raw = _read(pair.label, lambda image: _indices(pair.label, image))
-        height, width = raw.shape
-        size = _read(pair.image, lambda image: image.size)
-        if size != (width, height):
-            raise LabelError(
-                f"{pair.label} has {width} x {height} pixels, its image {pair.image} {size[0]} x {size[1]}: expected"
-                " the same size"
-            )
+        raw = read_file(pair.label, lambda image: _indices(pair.label, image), LabelError)
+        check_same_size(pair.label, raw.shape, pair.image, LabelError)
         low, high = int(raw.min()), int(raw.max())
         is_byte = low >= 0 and high <= 255
         if not is_byte or not self.legal[raw].all():
@@ -149,17 +140,3 @@ def _indices(path: Path, image: Image.Image) -> NDArray[Any]:
         raise LabelError(f"{path}: is a picture of mode {image.mode}, expected one channel with an id in each pixel")
     values = np.array(image)
     return values.astype(np.uint8) if values.dtype == bool else values
-
-
-def _read(path: Path, convert: Callable[[Image.Image], T]) -> T:
-    if not path.is_file():
-        raise LabelError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected an image")
-    try:
-        with Image.open(path) as image:
-            return convert(image)
-    except LabelError:
-        raise
-    except UnidentifiedImageError as error:
-        raise LabelError(f"{path}: is no image that Pillow can read, whatever its name says") from error
-    except Exception as error:  # decoders fail on damaged files in every way
-        raise LabelError(f"{path}: damaged or unreadable: {error}") from error
