@@ -14,6 +14,7 @@ def facts_of(settings: Mapping[str, Any], result: Mapping[str, Any], steps: obje
     roots = [data.get("root"), *(mapping(mapping(source).get("photos")).get("root") for source in sources.values())]
     found: dict[str, Any] = {
         "backbones": "; ".join(_source(name, mapping(value)) for name, value in sources.items()),
+        "begun with": _brief(settings.get("weights")) if settings.get("weights") else None,
         "data": ", ".join(dict.fromkeys(_places(roots))),
         "steps": steps,
         "stages": "; ".join(_stage(value) for value in stages if value.get("steps")),
