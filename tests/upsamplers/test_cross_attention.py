@@ -71,10 +71,13 @@ def test_anyup_is_attention_to_a_window(size, window_ratio):
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("size", [(20, 26), (7, 9), (31, 27)])
+@pytest.mark.parametrize(
+    ("side", "size"),
+    [((20, 26), (20, 26)), ((20, 26), (7, 9)), ((20, 26), (31, 27)), ((20, 26), (5, 6)), ((5, 6), (5, 6))],
+)
 @pytest.mark.parametrize("kernel_size", [1, 3])
-def test_the_lean_path_equals_the_plain_layers(name, size, kernel_size):
-    upsampler, (image, features) = small(name, kernel_size=kernel_size), scene(batch=2)
+def test_the_lean_path_equals_the_plain_layers(name, side, size, kernel_size):
+    upsampler, (image, features) = small(name, kernel_size=kernel_size), scene(batch=2, image=side)
     lean = upsampler.encode(image, size, (5, 6))
     plain = upsampler.encode(image.requires_grad_(), size, (5, 6))
     assert plain.queries.requires_grad

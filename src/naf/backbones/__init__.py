@@ -9,9 +9,22 @@ import torch
 from naf.backbones.base import Backbone, FeatureMap
 from naf.backbones.embedded import EmbeddedBackbone
 from naf.backbones.hog import Hog
+from naf.backbones.huggingface import HuggingFaceBackbone
 from naf.backbones.timm import BackboneError, TimmBackbone, is_available
+from naf.backbones.torch_hub import TorchHubBackbone
 
-__all__ = ["AUTO", "Backbone", "BackboneError", "EmbeddedBackbone", "FeatureMap", "Hog", "TimmBackbone", "create"]
+__all__ = [
+    "AUTO",
+    "Backbone",
+    "BackboneError",
+    "EmbeddedBackbone",
+    "FeatureMap",
+    "Hog",
+    "HuggingFaceBackbone",
+    "TimmBackbone",
+    "TorchHubBackbone",
+    "create",
+]
 
 AUTO = "vit_small_patch16_dinov3.lvd1689m"
 
@@ -24,6 +37,11 @@ def create(name: str = "auto", **config: Any) -> Backbone:
 
             - a timm name ("vit_small_patch14_reg4_dinov2.lvd142m", "convnext_tiny.dinov3_lvd1689m", …), with timm's
               pretrained weights; keywords `pretrained`, `layer`, `dtype`, `max_side`: see :class:`TimmBackbone`.
+            - "hf:USER/REPOSITORY", "hf:USER/REPOSITORY@REVISION" or "hf:FOLDER": a vision model of transformers;
+              keywords `dtype`, `max_side`, `trust_remote_code`: see :class:`HuggingFaceBackbone`.
+            - "hub:OWNER/REPOSITORY:ENTRY", "hub:OWNER/REPOSITORY:REF:ENTRY" or "hub:FOLDER:ENTRY": a network of
+              torch.hub, whose code is run; keywords `dtype`, `max_side`, `mean`, `std` and those of the entry: see
+              :class:`TorchHubBackbone`.
             - "embedded": a small trained network that the package carries; keywords `stride` (16 or 8), `max_side`: see
               :class:`EmbeddedBackbone`.
             - "hog": a weight-free descriptor; keywords `stride`, `max_side`: see :class:`Hog`.
@@ -41,6 +59,10 @@ def create(name: str = "auto", **config: Any) -> Backbone:
         return EmbeddedBackbone(**config)
     if name == "hog":
         return Hog(**config)
+    if name.startswith("hf:"):
+        return HuggingFaceBackbone(name.removeprefix("hf:"), **config)
+    if name.startswith("hub:"):
+        return TorchHubBackbone(name.removeprefix("hub:"), **config)
     return TimmBackbone(name, **config)
 
 

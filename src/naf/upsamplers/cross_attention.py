@@ -304,7 +304,9 @@ class CrossAttentionUpsampler(Upsampler):
         _encode_into(x, self.query_encoder, x, inner)
         del inner
         tokens = pool_tokens(x.unflatten(0, (height, width)), size)
-        out = keys.unflatten(0, size) if size == (height, width) else tokens.new_empty(*size, tokens.shape[-1])
+        # The keys' map has served once they are pooled; on a grid of the image's size it is the pooled keys itself.
+        is_free = size == (height, width) != grid
+        out = keys.unflatten(0, size) if is_free else tokens.new_empty(*size, tokens.shape[-1])
         self._queries_into(tokens, out)
         return out, pooled
 
