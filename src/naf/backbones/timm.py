@@ -128,7 +128,7 @@ def _create(name: str, pretrained: bool) -> tuple[Any, bool]:
         close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
         raise BackboneError(
             f"backbone {name!r} is unknown to timm{', did you mean ' + ' or '.join(close) if close else ''}. "
-            'Other names: "auto", "embedded", "hog"'
+            'Other names: "auto", "embedded", "hog", "hf:USER/MODEL", "hub:OWNER/REPOSITORY:ENTRY"'
         )
     try:
         try:

@@ -130,9 +130,15 @@ def published_cell(task: str, dataset: str, backbone: str, upsampler: str, varia
 
 
 def short_backbone(name: str) -> str:
-    """What the tables call a backbone; the name itself where they do not know it."""
+    """What the tables call a backbone; the name itself where they do not know it.
+
+    >>> short_backbone("hf:facebook/dinov2-small"), short_backbone("hub:facebookresearch/dinov2:dinov2_vits14")
+    ('dinov2_s', 'dinov2_s')
+    """
     known: Mapping[str, list[str]] = _read("names")["backbones"]
-    return next((short for short, others in known.items() if name in others), name)
+    kind, _, rest = name.partition(":")
+    model = {"hf": rest.partition("@")[0], "hub": rest.rpartition(":")[2]}.get(kind, name)
+    return next((short for short, others in known.items() if model in others), name)
 
 
 def dataset_key(name: str) -> str:
