@@ -61,8 +61,16 @@ def test_a_command_writes_records_and_goes_on(words, tmp_path, verb):
 def test_a_failed_run_is_told_and_the_status_is_1(words):
     stdout = invoke("segmentation", *words, "upsampler=naf=/no/such/file.safetensors,nearest", status=1)
     assert "failed: Tiny, naf=/no/such/file.safetensors: " in stdout
-    assert "1 results" in stdout
-    assert "1 runs failed" in stdout
+    assert "1 result; naf eval report" in stdout
+    assert "1 run failed" in stdout
+
+
+def test_without_results_there_is_no_estimate_and_nothing_to_report(words):
+    stdout = invoke("segmentation", *words, "upsampler=naf=/no/such/file.safetensors", "sanity=true", status=1)
+    assert "0 results\n" in stdout
+    assert "naf eval report" not in stdout
+    assert "at this pace" not in stdout
+    assert "at this pace" in invoke("segmentation", *words, "upsampler=nearest", "sanity=true")
 
 
 def test_ctrl_c_says_how_to_go_on(words, monkeypatch):
@@ -85,7 +93,7 @@ def test_files_of_ones_own(words, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "You must specify 'dataset'"),
+        ([], "dataset is missing, expected dataset=NAME. Known: ade20k, camvid"),
         (["dataset=camvit"], "dataset=camvit is unknown, did you mean camvid?"),
         (["dataset=camvid", "dataset.root=x", "backbone=hog"], "upsampler is missing, expected upsampler="),
     ],

@@ -134,7 +134,7 @@ def test_errors_are_one_line_that_says_what_to_write(changes, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "You must specify 'dataset'"),
+        ([], "dataset is missing, expected dataset=NAME. Known: ade20k, camvid"),
         (["dataset=voc", *PLAIN[1:]], "dataset.root is missing, expected dataset.root="),
         (["dataset=voc", "dataset.root=x", "upsampler=naf"], "backbone is missing, expected backbone="),
         (["dataset=voc", "dataset.root=x", "backbone=hog"], "upsampler is missing, expected upsampler="),

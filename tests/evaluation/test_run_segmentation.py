@@ -479,3 +479,22 @@ def test_errors_come_before_any_work_in_one_line(root, looks, words, message):
     assert "\n" not in str(caught.value)
     assert looks == []
     assert not (root / "results").exists()
+
+
+def test_a_folder_that_cannot_hold_results_is_refused_before_any_work(root, looks):
+    (root / "file").touch()
+    with pytest.raises(ValueError, match=re.escape(f"expected one that can be written: {root / 'file'} cannot")):
+        evaluate("segmentation", root, f"folder={root / 'file' / 'results'}")
+    assert looks == []
+
+
+def test_a_damaged_record_is_named_with_what_to_do(root):
+    evaluate("segmentation", root)
+    path = next((root / "results").rglob("*.json"))
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"no evaluation record: .*; mend it, or remove it") as caught:
+        evaluate("segmentation", root)
+    assert str(path) in str(caught.value)
+    path.unlink()
+    evaluate("segmentation", root)
+    assert path.exists()

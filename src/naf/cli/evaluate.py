@@ -63,10 +63,15 @@ def _evaluate(task: str, overrides: list[str], config_dir: Path | None) -> None:
         console.print("stopped: the same command goes on from here", markup=False)
         raise typer.Exit(_INTERRUPTED) from None
     folder = values["folder"]
-    console.print(f"{folder}: {len(records)} results; naf eval report {folder} makes tables of them", markup=False)
+    hint = f"; naf eval report {folder} makes tables of them" if records else ""
+    console.print(f"{folder}: {_counted(len(records), 'result')}{hint}", markup=False)
     if failures:
-        console.print(f"{failures} runs failed", markup=False)
+        console.print(f"{_counted(failures, 'run')} failed", markup=False)
         raise typer.Exit(1)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 for _task in _HELP:

@@ -118,6 +118,8 @@ def _explained(error: Exception) -> ValueError:
         r"Could not find '([^']+)/([^/']+)' Available options in '.+?': (.*?)(?: Config search|$)", text
     ):
         return ValueError(f"{lost[1]}={lost[2]} is unknown{_suggest(lost[2], lost[3].split())}")
+    if unchosen := re.search(r"You must specify '([^']+)'.*?Available options:?\s*(.*)", text):
+        return ValueError(f"{unchosen[1]} is missing, expected {unchosen[1]}=NAME{_suggest('', unchosen[2].split())}")
     if missing := re.search(r"[Mm]issing mandatory value: \S+ full_key: (\S+)", text):
         return ValueError(f"{missing[1]} is missing, expected {missing[1]}=…")
     if unknown := re.search(r"Could not override '[^']+'.*? full_key: (\S+)", text):

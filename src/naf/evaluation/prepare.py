@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ def prepare(values: Mapping[str, Any]) -> tuple[list[Candidate], Callable[[], di
     """The upsamplers, what makes features by backbone, and the folder of results.
 
     Raises:
-        ValueError: for an unknown upsampler, backbone, device or dtype.
+        ValueError: for an unknown upsampler, backbone, device or dtype, or a folder that cannot be written to.
     """
+    _check_folder(Path(values["folder"]))
     device = device_of(values["device"])
     candidates = parse_all(values["upsampler"])
     made = make_backbones(values["backbone"], device)
@@ -30,6 +32,13 @@ def prepare(values: Mapping[str, Any]) -> tuple[list[Candidate], Callable[[], di
     dtype = DTYPES[values["cache_dtype"]]
     results = Results(Path(values["folder"]) / str(values["dataset"]["key"]), device)
     return candidates, lambda: {label: Features(one, cache, dtype) for label, one in made.items()}, results
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse before any work a folder in which no result could be written; makes nothing."""
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110 (no error where reading is denied)
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"folder is '{folder}', expected one that can be written: {there} cannot")
 
 
 def device_of(name: str) -> torch.device:

@@ -74,7 +74,10 @@ class Results:
             ValueError: if its file is damaged.
         """
         path = self.path(run)
-        return read_record(path) if path.exists() else None
+        try:
+            return read_record(path) if path.exists() else None
+        except ValueError as error:
+            raise ValueError(f"{error}; mend it, or remove it to have the run computed again") from None
 
     def write(self, run: Run, record: EvaluationRecord) -> EvaluationRecord:
         """Complete a record by where and when it was made, and write it."""

@@ -111,7 +111,7 @@ def _probe(
         found, failed = run_probes(setup, backbones(), candidates)
         records += found
         failures += failed
-    if values["sanity"]:
+    if values["sanity"] and records and not failures:  # of runs that failed nobody knows how long they take
         console.print(_estimate(values, task, records), markup=False)
     return records, failures
 
