@@ -1,12 +1,11 @@
 """`naf eval` as a user runs it."""
 
-import sys
+from functools import partial
 
 import pytest
-from typer.testing import CliRunner
 
-from naf.cli import app, main
 from naf.evaluation import probe
+from tests.cli.called import error_of_verb, invoke_verb
 from tests.evaluation.tiny_set import TINY, write_camvid
 
 
@@ -20,22 +19,7 @@ def words(camvid, tmp_path):
     return ["dataset=camvid", f"dataset.root={camvid}", f"folder={tmp_path / 'results'}", "cache=null", *TINY]
 
 
-def invoke(*arguments, status=0):
-    result = CliRunner().invoke(app, ["eval", *map(str, arguments)])
-    assert result.exit_code == status, (result.output, result.exception)
-    return result.stdout
-
-
-def error_of(monkeypatch, capsys, *arguments):
-    """What `naf eval` says on standard error as it ends with status 2."""
-    monkeypatch.setattr(sys, "argv", ["naf", "eval", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
-    return said
+invoke, error_of = partial(invoke_verb, "eval"), partial(error_of_verb, "eval")
 
 
 def test_help_lists_the_verbs():

@@ -2,13 +2,13 @@
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import naf.training
-from naf.cli import app, main
+from tests.cli.called import error_of_verb, invoke_verb
 from tests.training.tiny_run import FAULTY, STEPS, losses, overrides
 
 
@@ -16,26 +16,11 @@ from tests.training.tiny_run import FAULTY, STEPS, losses, overrides
 def _log_levels():
     """The command sets levels for its process."""
     yield
-    for name in ("naf", "naf.training"):
+    for name in ("naf", "naf.data", "naf.training"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
-def invoke(*arguments, status=0):
-    result = CliRunner().invoke(app, ["train", *map(str, arguments)])
-    assert result.exit_code == status, (result.output, result.exception)
-    return result.stdout
-
-
-def error_of(monkeypatch, capsys, *arguments):
-    """What `naf train` says on standard error as it ends with status 2."""
-    monkeypatch.setattr(sys, "argv", ["naf", "train", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
-    return said
+invoke, error_of = partial(invoke_verb, "train"), partial(error_of_verb, "train")
 
 
 def test_train_trains_and_says_so(tmp_path):
