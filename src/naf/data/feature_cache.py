@@ -24,6 +24,20 @@ _SHARD_BYTES = 64 << 20
 _OPEN_SHARDS = 64
 
 
+_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def cache_dtype(key: str, name: object) -> torch.dtype:
+    """The dtype that a configuration names for a cache.
+
+    Raises:
+        ValueError: naming the key, for one that a cache does not store.
+    """
+    if name not in _DTYPES:
+        raise ValueError(f"{key} is {name!r}, expected one of {', '.join(_DTYPES)}")
+    return _DTYPES[str(name)]
+
+
 class CacheError(RuntimeError):
     """A feature cache that is another backbone's, or that cannot be written."""
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
+from naf.data.feature_cache import cache_dtype
 from naf.evaluation.candidates import Candidate, make_backbones, parse_all
 from naf.evaluation.features import Features
 from naf.evaluation.results import Results
-
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def prepare(values: Mapping[str, Any]) -> tuple[list[Candidate], Callable[[], dict[str, Features]], Results]:
@@ -26,10 +25,8 @@ def prepare(values: Mapping[str, Any]) -> tuple[list[Candidate], Callable[[], di
     device = device_of(values["device"])
     candidates = parse_all(values["upsampler"])
     made = make_backbones(values["backbone"], device)
-    if values["cache_dtype"] not in DTYPES:
-        raise ValueError(f"cache_dtype is {values['cache_dtype']!r}, expected one of {', '.join(DTYPES)}")
     cache = None if values["cache"] is None else Path(values["cache"])
-    dtype = DTYPES[values["cache_dtype"]]
+    dtype = cache_dtype("cache_dtype", values["cache_dtype"])
     results = Results(Path(values["folder"]) / str(values["dataset"]["key"]), device)
     return candidates, lambda: {label: Features(one, cache, dtype) for label, one in made.items()}, results
 

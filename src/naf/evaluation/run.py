@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 
@@ -20,6 +20,8 @@ from naf.evaluation.run_video import run_video
 from naf.evaluation.segmentation import SegmentationTask
 from naf.evaluation.subset import Subset
 from naf.evaluation.task import ProbeTask
+
+S = TypeVar("S", labelled.LabelledSet, depth.DepthSet)
 
 SANITY_IMAGES, SANITY_EPOCHS = {"train": 4, "val": 2}, 1
 
@@ -65,21 +67,21 @@ def _ratio(values: Mapping[str, Any], console: Console) -> tuple[list[Evaluation
 
 def _depth(values: Mapping[str, Any], console: Console) -> tuple[list[EvaluationRecord], int]:
     protocol = protocol_from(DepthProtocol, values["protocol"])
-    train, val = (
-        Subset(depth.create(data["key"], data["root"], data[split], **data["options"]), values["limit"][split])
-        for data in [values["dataset"]]
-        for split in ("train", "val")
-    )
-    return _probe(values, console, DepthTask(train, val, protocol), [protocol])
+    return _probe(values, console, DepthTask(*_splits(values, depth.create), protocol), [protocol])
 
 
 def _segmentation_task(values: Mapping[str, Any]) -> SegmentationTask:
+    return SegmentationTask(*_splits(values, labelled.create))
+
+
+def _splits(values: Mapping[str, Any], create: Callable[..., S]) -> tuple[Subset[S], Subset[S]]:
+    """Training and evaluated images."""
+    data, limit = values["dataset"], values["limit"]
     train, val = (
-        Subset(labelled.create(data["key"], data["root"], data[split], **data["options"]), values["limit"][split])
-        for data in [values["dataset"]]
+        Subset(create(data["key"], data["root"], data[split], **data["options"]), limit[split])
         for split in ("train", "val")
     )
-    return SegmentationTask(train, val)
+    return train, val
 
 
 def _probe(

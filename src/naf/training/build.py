@@ -13,7 +13,7 @@ import naf
 from naf import registry
 from naf.backbones.fingerprint import fingerprint_of
 from naf.configs.targets import make
-from naf.data.feature_cache import FeatureCache
+from naf.data.feature_cache import FeatureCache, cache_dtype
 from naf.training.config import geometry_of
 from naf.training.objective import Objective
 from naf.training.photos import PhotoFolder
@@ -23,7 +23,6 @@ from naf.training.sources import BackboneSource, FeatureSource, SegmentSource
 from naf.upsamplers.base import Upsampler
 
 _CALIBRATION_PHOTOS = 32
-_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def make_sources(config: Mapping[str, Any]) -> dict[str, FeatureSource]:
@@ -186,14 +185,13 @@ def make_caches(
     data = config["data"]
     if data["cache"] is None:
         return {}
-    if data["cache_dtype"] not in _DTYPES:
-        raise ValueError(f"data.cache_dtype is {data['cache_dtype']!r}, expected one of {', '.join(_DTYPES)}")
+    dtype = cache_dtype("data.cache_dtype", data["cache_dtype"])
     caches = {}
     for name, source in sources.items():
         if isinstance(source, BackboneSource):
             fingerprint = f"{fingerprint_of(source.backbone)}-{precision}"
             folder = f"{source.backbone.name.replace('/', '_')}-{fingerprint[:12]}-{precision}-{data['cache_dtype']}"
-            caches[name] = FeatureCache(Path(data["cache"]) / folder, fingerprint, _DTYPES[data["cache_dtype"]])
+            caches[name] = FeatureCache(Path(data["cache"]) / folder, fingerprint, dtype)
     return caches
 
 
