@@ -54,6 +54,11 @@ class Guidance(ABC):
     def __init__(self, batch: int | None, grid: tuple[int, int], output_size: tuple[int, int]) -> None:
         self.batch, self.grid, self.output_size = batch, grid, output_size
 
+    @property
+    def has_lean_head(self) -> bool:
+        """Whether :meth:`upsample_linear` has a form of its own, which need not make the full map."""
+        return type(self)._upsample_linear is not Guidance._upsample_linear
+
     def upsample(self, features: Tensor) -> Tensor:
         """Features on the output grid.
 

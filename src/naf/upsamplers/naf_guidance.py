@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -38,6 +39,22 @@ class NeighborhoodGuidance(Guidance):
         self.order = order
         self.heads = queries.shape[1]
         self.scale = 1 / math.sqrt(queries.shape[-1])
+
+    def with_neighborhood(self, neighborhood: Neighborhood) -> NeighborhoodGuidance:
+        """The same queries and keys with other windows, e.g. of another kernel size; nothing is encoded again.
+
+        Args:
+            neighborhood: between the same grids.
+
+        Raises:
+            ValueError: if it is between others.
+        """
+        grids = neighborhood.grid, neighborhood.output_size
+        if grids != (self.grid, self.output_size):
+            raise ValueError(f"neighborhood is between {grids}, the guidance between {(self.grid, self.output_size)}")
+        other = copy.copy(self)
+        other.neighborhood = neighborhood
+        return other
 
     def scores(self) -> Tensor:
         """Scaled scores before the softmax, (B, n, Ho, Wo, kh * kw), kernel rows slowest."""
