@@ -1,4 +1,4 @@
-# Two commands: make demo, make test. Both make the environment in .venv when it is missing or out of date.
+# Two commands: make demo, make test. All make the environment in .venv when it is missing or out of date.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,12 +7,15 @@ BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=requirements/constraints.txt $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SETUP := pyproject.toml requirements/constraints.txt
 
-.PHONY: help demo test check fix install clean
+.PHONY: help demo test check fix docs notebooks browser install clean
 
 help:
 	@echo "make demo   install, then upsample the features of three photos into out/demo/"
 	@echo "make test   install with the test extras, then linters, type checks and all tests"
 	@echo "make fix    format and fix what the linter can"
+	@echo "make docs   build the documentation site into out/site/"
+	@echo "make notebooks  run the notebooks and keep their outputs in them"
+	@echo "make browser    install Chromium (Debian, Ubuntu) for the tests of the web application; they skip without"
 	@echo "make clean  remove the environment and all outputs"
 
 demo: $(VENV)/installed
@@ -25,11 +28,17 @@ check:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 fix: $(VENV)/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/installed-test
+	$(BIN)/mkdocs build --strict --site-dir out/site
+
+browser:
+	command -v chromium || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
 
 install: $(VENV)/installed
 
