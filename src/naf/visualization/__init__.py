@@ -1,5 +1,6 @@
 """Pictures of features, for eyes and notebooks: PIL images, and matplotlib figures where there are axes."""
 
+from naf.visualization import spectrum
 from naf.visualization.attention import attention_image, attention_map
 from naf.visualization.heat import heat_colors, heat_image, heat_range, mark, overlay
 from naf.visualization.pca import PCAColors, to_image
@@ -21,5 +22,6 @@ __all__ = [
     "heat_range",
     "mark",
     "overlay",
+    "spectrum",
     "to_image",
 ]
