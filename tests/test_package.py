@@ -25,7 +25,7 @@ MODULES = sorted(
     if HAS_TRITON or not module.name.endswith(("_triton", "_triton_kernels"))
 )
 HEAVY = [
-    *("timm", "torchvision", "skimage", "scipy", "matplotlib", "typer", "rich", "zarr"),
+    *("timm", "torchvision", "skimage", "scipy", "matplotlib", "typer", "rich", "zarr", "av"),
     *("gradio", "lightning", "hydra", "transformers", "huggingface_hub"),
 ]
 

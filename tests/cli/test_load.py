@@ -5,7 +5,8 @@ import torch
 
 import naf
 from naf.cli.console import progress
-from naf.cli.load import fit_to_photo, load_upsampler, weights_for
+from naf.cli.load import fit_to_photo, load_upsampler
+from naf.loading import weights_for
 from tests.helpers import CHANNELS, Tiny, randn
 
 

@@ -13,12 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from naf.benchmark.measure import measure
-from naf.cli import inputs, options
+from naf.cli import inputs, options, sheets
 from naf.cli.console import console, progress
 from naf.cli.load import load_backbone, load_upsampler
-from naf.cli.upsample import describe, metadata
+from naf.cli.upsample import describe
 from naf.data.features import write_features, write_picture
 from naf.data.image import read_image
+from naf.feature_record import metadata
 from naf.pipeline import Upsampled, upsample_photo
 from naf.registry import create
 from naf.upsamplers.base import Upsampler
@@ -45,6 +46,7 @@ def demo(
     network = load_backbone(backbone, place, torch.float32, None)
     method = load_upsampler("naf+", "auto", None, place, network)
     bilinear = create("bilinear")
+    about = sheets.setting(network, place, torch.float32)
     with progress() as bar:
         task = bar.add_task("", total=len(PHOTOS))
         for number, name in enumerate(PHOTOS):
@@ -65,7 +67,7 @@ def demo(
                 result.features,
                 metadata(f"{name}.png", result.coarse, network, method, "naf+"),
             )
-            write_picture(folder / f"{name}.png", _sheet(name, network.name, image, result, bilinear))
+            write_picture(folder / f"{name}.png", _sheet(name, about, image, result, bilinear))
             console.print(
                 f"{name}: {describe(result, size)}, {usage.seconds:.2f} s, peak {usage.peak_mib:.0f} MiB", markup=False
             )
@@ -73,14 +75,15 @@ def demo(
     console.print(f"wrote {folder}/*.png and *.safetensors in {time.perf_counter() - start:.1f} s", markup=False)
 
 
-def _sheet(name: str, backbone: str, image: Tensor, result: Upsampled, bilinear: Upsampler) -> Image.Image:
+def _sheet(name: str, about: str, image: Tensor, result: Upsampled, bilinear: Upsampler) -> Image.Image:
     coarse, colors = result.coarse, result.colors
-    (h, w), (height, width) = coarse.grid, result.picture.shape[1:]
+    height, width = result.picture.shape[1:]
     smooth = bilinear(None, coarse.features, (height, width))
+    fine = sheets.grid_size((height, width))
     panels = [
-        Panel(to_image(image), "photo", f"{height}x{width}"),
-        Panel(colors.image(coarse.features), f"features ({backbone})", f"{h}x{w}", is_coarse=True),
-        Panel(colors.image(smooth), "bilinear", f"{height}x{width}"),
-        Panel(to_image(result.picture), "NAF+", f"{height}x{width}"),
+        Panel(to_image(image), "photo", fine),
+        Panel(colors.image(coarse.features), "coarse features", sheets.grid_size(coarse.grid), is_coarse=True),
+        Panel(colors.image(smooth), "bilinear", fine),
+        Panel(to_image(result.picture), "NAF+", fine),
     ]
-    return comparison_sheet(panels, title=name)
+    return comparison_sheet(panels, title=name, subtitle=about)

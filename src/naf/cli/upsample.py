@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +22,7 @@ from naf.data.band_store import BandStore
 from naf.data.features import write_features, write_picture
 from naf.data.image import read_image
 from naf.data.store import store_class
+from naf.feature_record import metadata
 from naf.pipeline import Streamed, Upsampled, preview, stream_photo, upsample_photo
 from naf.upsamplers.base import Upsampler
 from naf.visualization.pca import to_image
@@ -209,19 +209,3 @@ def describe(result: Upsampled | Streamed, output_size: tuple[int, int]) -> str:
     rows, cols = ho / h, wo / w
     ratio = f"x{rows:.4g}" if f"{rows:.4g}" == f"{cols:.4g}" else f"x{rows:.4g}, x{cols:.4g}"
     return f"{channels} channels, {h}x{w} → {ho}x{wo} ({ratio})"
-
-
-def metadata(photo: str, coarse: FeatureMap, backbone: Backbone, method: Upsampler, name: str) -> dict[str, object]:
-    """What is stored beside features: where they come from and how they lie on the photo."""
-    return {
-        "photo": os.fsencode(photo).decode(errors="replace"),
-        "image_size": "x".join(map(str, coarse.image_size)),
-        "backbone": backbone.name,
-        "backbone_input_size": "x".join(map(str, coarse.input_size)),
-        "stride": coarse.stride,
-        "grid": "x".join(map(str, coarse.grid)),
-        "upsampler": name,
-        "weights": method.weights_source,
-        "neighborhood": getattr(method, "neighborhood", "-"),
-        "layout": "features: (channels, rows, columns)",
-    }
