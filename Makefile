@@ -37,6 +37,10 @@ fix: $(VENV)/installed-test
 docs: $(VENV)/installed-test
 	$(BIN)/mkdocs build --strict --site-dir out/site
 
+# NAF_DATA=FOLDER holds CamVid, which one of them needs.
+notebooks: $(VENV)/installed-test
+	$(BIN)/python notebooks/execute.py
+
 browser:
 	command -v chromium || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
 

@@ -18,5 +18,7 @@ def commit() -> str | None:
 
 
 def command() -> str:
-    """The command line of this process, without the path of its program."""
+    """The command line of this process, without the path of its program; empty in a notebook, which has none."""
+    if Path(sys.argv[0]).name == "ipykernel_launcher.py":
+        return ""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -74,7 +74,9 @@ def _new_figure() -> Figure:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         raise ValueError("figures need matplotlib: pip install matplotlib") from None
-    return Figure(figsize=(_WIDTH, _HEIGHT), dpi=100)
+    figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=100)
+    figure.set_layout_engine("none")  # whatever a user's settings say
+    return figure
 
 
 def _headline(figure: Figure, scene: Scene, spectrum: Spectrum, head: int | None, title: str) -> None:

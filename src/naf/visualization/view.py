@@ -25,9 +25,8 @@ class FeatureView(ABC):
         channels: C.
     """
 
-    def __init__(self, size: tuple[int, int], channels: int) -> None:
-        self.size, self.channels = size, channels
-        self._norms: Tensor | None = None
+    def __init__(self, size: tuple[int, int], channels: int, norms: Tensor | None = None) -> None:
+        self.size, self.channels, self._norms = size, channels, norms
 
     @classmethod
     def of_map(cls, features: Tensor) -> FeatureView:
@@ -42,19 +41,20 @@ class FeatureView(ABC):
         return _MapView(_one(features))
 
     @classmethod
-    def of_guidance(cls, guidance: Guidance, features: Tensor) -> FeatureView:
+    def of_guidance(cls, guidance: Guidance, features: Tensor, norms: Tensor | None = None) -> FeatureView:
         """A view of the upsampled features.
 
         Args:
             guidance: of the photo.
             features: coarse, (1, C, h, w). The full map is kept only if heads do not pass through the guidance.
+            norms: what :meth:`norms` would make, (Ho, Wo), where the caller has had the full map anyway.
 
         Raises:
             ValueError: for another batch than 1, or features that the guidance does not serve.
         """
         features = _one(features)
         if guidance.has_lean_head:
-            return _GuidedView(guidance, features)
+            return _GuidedView(guidance, features, norms)
         return _MapView(guidance.upsample(features))
 
     @abstractmethod
@@ -110,11 +110,11 @@ class _MapView(FeatureView):
     @torch.no_grad()
     def project(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         rows = [
-            torch.einsum("kc,chw->khw", weight.to(band.dtype), band)
+            torch.einsum("kc,chw->khw", weight.to(band), band)
             for band in self._features.split(_BAND_ROWS, dim=1)  # upsampled maps lie channels last: no copy of them all
         ]
         out = torch.cat(rows, dim=1)
-        return out if bias is None else out + bias.to(out.dtype)[:, None, None]
+        return out if bias is None else out + bias.to(out)[:, None, None]
 
     def _vector(self, row: int, col: int) -> Tensor:
         return self._features[:, row, col]
@@ -125,13 +125,16 @@ class _MapView(FeatureView):
 
 
 class _GuidedView(FeatureView):
-    def __init__(self, guidance: Guidance, features: Tensor) -> None:
-        super().__init__(guidance.output_size, features.shape[1])
+    def __init__(self, guidance: Guidance, features: Tensor, norms: Tensor | None) -> None:
+        super().__init__(guidance.output_size, features.shape[1], norms)
         self._guidance, self._features = guidance, features
 
     @torch.no_grad()
     def project(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return self._guidance.upsample_linear(self._features, weight, bias)[0]
+        place = self._features.device
+        return self._guidance.upsample_linear(
+            self._features, weight.to(place), None if bias is None else bias.to(place)
+        )[0]
 
     @torch.no_grad()
     def _vector(self, row: int, col: int) -> Tensor:
