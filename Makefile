@@ -35,7 +35,7 @@ fix: $(VENV)/installed-test
 	$(BIN)/ruff format .
 
 docs: $(VENV)/installed-test
-	$(BIN)/mkdocs build --strict --site-dir out/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir out/site # the variable: no advertisement
 
 # NAF_DATA=FOLDER holds CamVid, which one of them needs.
 notebooks: $(VENV)/installed-test

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from naf.cli import bench, compare, demo, evaluate, export, models, similarity, train, upsample, video
+from naf.cli import application, bench, compare, demo, evaluate, export, models, similarity, train, upsample, video
 from naf.cli.console import fail
 
 app = typer.Typer(
@@ -21,11 +21,12 @@ app = typer.Typer(
 app.command("upsample")(upsample.upsample)
 app.command("compare")(compare.compare)
 app.command("similarity")(similarity.similarity)
+app.command("video")(video.video)
+app.command("app")(application.application)
 app.command("models")(models.models)
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("export")(export.export)
-app.command("video")(video.video)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
 

@@ -1,4 +1,4 @@
-"""Reading what users have: images now, datasets later."""
+"""Reading what users have: photos, videos, data sets of labels and depth."""
 
 from naf.data.image import ImageError, read_image
 
