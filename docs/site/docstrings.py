@@ -1,14 +1,15 @@
-"""An extension of griffe: Sphinx's roles in docstrings become links of the site."""
+"""An extension of griffe: Sphinx's roles in docstrings become links of the site, and results keep their types."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from griffe import Extension, Module, NameResolutionError, Object
+from griffe import Extension, Function, Module, NameResolutionError, Object
 
 _ROLE = re.compile(r":(?:meth|func|class|mod|attr|obj|data|exc):`([~!]?)([\w.]+)`")
 _EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
+_RETURNS = re.compile(r"^Returns:\n( +)", re.MULTILINE)
 
 
 class Roles(Extension):
@@ -21,6 +22,9 @@ class Roles(Extension):
     def _visit(self, thing: Object) -> None:
         if thing.docstring is not None:
             text = _ROLE.sub(lambda match: self._link(match, thing), thing.docstring.value)
+            if isinstance(thing, Function) and thing.returns is not None:
+                # What stands before the first colon would be taken for the type.
+                text = _RETURNS.sub(lambda match: f"Returns:\n{match[1]}{thing.returns}: ", text)
             thing.docstring.value = _EXAMPLE.sub("Examples:", text)
         for member in thing.members.values():
             if not member.is_alias and isinstance(member, Object):

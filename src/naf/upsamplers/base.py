@@ -329,7 +329,7 @@ class Upsampler(nn.Module, ABC):
             on_progress: called with the share of the work done, 0 … 1.
 
         Yields:
-            (slice of output rows, band (B, C, rows, Wo)): the rows of `upsampler(image, features, output_size)`.
+            (slice of output rows, band (B, C, rows, Wo)); the rows of `upsampler(image, features, output_size)`.
 
         Raises:
             TypeError, ValueError: as :meth:`forward`; also for rows or start outside the above, and in training mode,
