@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import skimage.data
 import torch
 import typer
 from PIL import Image
@@ -19,6 +18,7 @@ from naf.cli.load import load_backbone, load_upsampler
 from naf.cli.upsample import describe
 from naf.data.features import write_features, write_picture
 from naf.data.image import read_image
+from naf.data.samples import SAMPLES
 from naf.feature_record import metadata
 from naf.pipeline import Upsampled, upsample_photo
 from naf.registry import create
@@ -26,8 +26,7 @@ from naf.upsamplers.base import Upsampler
 from naf.visualization.pca import to_image
 from naf.visualization.sheet import Panel, comparison_sheet
 
-PHOTOS = ("astronaut", "chelsea", "coffee")
-"""NASA, public domain; Stéfan van der Walt, CC0; Rachel Michetti, CC0."""
+_PHOTOS = SAMPLES[:3]
 
 
 def demo(
@@ -48,10 +47,11 @@ def demo(
     bilinear = create("bilinear")
     about = sheets.setting(network, place, torch.float32)
     with progress() as bar:
-        task = bar.add_task("", total=len(PHOTOS))
-        for number, name in enumerate(PHOTOS):
+        task = bar.add_task("", total=len(_PHOTOS))
+        for number, photo in enumerate(_PHOTOS):
+            name = photo.name
             bar.update(task, description=name)
-            image = read_image(Path(skimage.data.__file__).parent / f"{name}.png").to(place)
+            image = read_image(photo.path).to(place)
             size = (image.shape[1], image.shape[2])
             with measure(place) as usage:
                 result = upsample_photo(
@@ -65,7 +65,7 @@ def demo(
             write_features(
                 folder / f"{name}.safetensors",
                 result.features,
-                metadata(f"{name}.png", result.coarse, network, method, "naf+"),
+                metadata(photo.file, result.coarse, network, method, "naf+"),
             )
             write_picture(folder / f"{name}.png", _sheet(name, about, image, result, bilinear))
             console.print(
