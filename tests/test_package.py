@@ -110,6 +110,16 @@ def test_nothing_but_the_command_line_imports_the_command_line():
             assert "cli" not in naf_parts(path), path.name
 
 
+def test_only_the_interface_of_the_application_knows_gradio():
+    know = {path.name for path in files_of("app") if any(name.split(".")[0] == "gradio" for name in imports(path))}
+    assert "interface.py" in know
+    assert know.isdisjoint(
+        {"workbench.py", "making.py", "answers.py", "analysis.py", "cache.py", "photo.py", "report.py"}
+    )
+    for path in files_of("app"):
+        assert naf_parts(path).isdisjoint({"training", "evaluation"}), path.name
+
+
 def test_the_package_is_typed():
     assert (PACKAGE / "py.typed").is_file()
 
