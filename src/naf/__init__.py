@@ -5,7 +5,7 @@ See `naf.create`, `naf.backbones.create` and `naf.normalize`.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from naf import backbones, data, hub, ops, upsamplers, visualization
+from naf import backbones, data, hub, ops, restoration, upsamplers, visualization
 from naf.compilation import compile  # noqa: A004
 from naf.normalization import normalize
 from naf.registry import create, list_upsamplers
@@ -32,6 +32,7 @@ __all__ = [
     "load_checkpoint",
     "normalize",
     "ops",
+    "restoration",
     "upsamplers",
     "visualization",
 ]
