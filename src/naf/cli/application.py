@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated
 
@@ -47,9 +49,8 @@ def application(
         max_pixels=round(max_megapixels * 1e6),
         backbone=backbone,
     )
-    signal.signal(signal.SIGTERM, _interrupt)  # the temporary folder is removed then too
     try:
-        with serving(workbench, host=host, port=port) as address:
+        with serving(workbench, host=host, port=port) as address, _ended_by_sigterm():
             console.print(f"naf app runs at {address}  (Ctrl-C stops it)", markup=False)
             if is_opened:
                 webbrowser.open(address)
@@ -58,6 +59,15 @@ def application(
         console.print("stopped", markup=False)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise KeyboardInterrupt
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the work in order, as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
