@@ -238,6 +238,7 @@ def test_the_basis_is_the_same_from_run_to_run(source, hog, whole, tmp_path):
         ({"layout": "grid"}, "layout is 'grid', expected one of 'side', 'result'"),
         ({"every": 0}, "every is 0, expected 1"),
         ({"theme": "blue"}, "theme is 'blue'"),
+        ({"output_size": (3, 3)}, r"output_size \(3, 3\) is smaller than the feature grid"),
         ({"output_size": (10**6, 10**6)}, "an output of 1000000x1000000 needs .* GiB"),
     ],
 )

@@ -17,7 +17,6 @@ log = logging.getLogger("mkdocs.hooks.links")
 _OUTSIDE = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+)([^)#]+)(#[^)]*)?\)")
 _NAME = re.compile(r"<code>(naf(?:\.\w+)+)((?:\([^<]*\))?)</code>")
 _PICTURE = re.compile(r'<img [^>]*src="([^"]+)"[^>]*>')
-_PICTURE = re.compile(r'<img [^>]*src="([^"]+)"[^>]*>')
 _KEEP = re.compile(r"(<pre\b.*?</pre>|<a\b.*?</a>|<autoref\b.*?</autoref>|<h[1-6]\b.*?</h[1-6]>)", re.DOTALL)
 
 

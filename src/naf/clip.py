@@ -100,6 +100,7 @@ def upsample_clip(
     coarse = backbone.extract(first[None])
     most = max(upsampler.memory(coarse.image_size, size) for upsampler in upsamplers.values())
     check_memory(size, most + len(upsamplers) * 3 * 4 * size[0] * size[1], first.device)
+    _paint(first, backbone, upsamplers, size, PCAColors.fit(coarse.features))  # what they refuse leaves nothing behind
     work = WorkFolder(target)
     work.open(_settings(clip, backbone, upsamplers, size, layout, theme, every), overwrite=overwrite)
     colors = _load_colors(work, first.device)

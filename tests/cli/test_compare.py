@@ -70,6 +70,14 @@ def test_an_unknown_theme_is_refused_before_any_work(photo):
     assert not (photo.parent / "out").exists()
 
 
+def test_an_output_beyond_the_memory_is_refused_before_it_is_made(photo, monkeypatch, capsys):
+    monkeypatch.setattr("naf.pipeline.available_mib", lambda: 20.0)
+    arguments = (photo, "-u", "nearest", "-b", "hog", "-o", photo.parent, "--size", "1024x1024")  # 16 channels: 64 MiB
+    said = error_of_verb("compare", monkeypatch, capsys, *arguments)
+    assert "an output of 1024x1024 needs 0.1 GiB" in said
+    invoke_verb("compare", photo, "-u", "nearest", "-b", "hog", "-o", photo.parent, "--size", "512x512")
+
+
 @pytest.mark.parametrize(
     ("given", "message"), [(" , ", "expected names separated by commas"), ("naf,biliner", "bilinear")]
 )

@@ -76,6 +76,11 @@ def test_bad_input_is_refused():
     _, attention = attend(20, 30)
     with pytest.raises(ValueError, match="head is 4"):
         attention_map(attention, GRID, head=4)
+    photo = torch.zeros(3, *SIZE)
+    with pytest.raises(ValueError, match="column of position is 64"):
+        attention_image(photo, attention, GRID, (20, 64), SIZE)
+    with pytest.raises(ValueError, match=r"shape \(1, 3, 48, 64\), expected \(3, H, W\)"):
+        attention_image(photo[None], attention, GRID, (20, 30), SIZE)
     doubled = attention._replace(weights=attention.weights.expand(2, -1, -1, -1))
     with pytest.raises(ValueError, match="attention has batch 2"):
         attention_map(doubled, GRID)

@@ -27,6 +27,11 @@ def test_values_outside_the_range_take_its_ends():
     assert picture[0, 0].sum() < picture[0, 3].sum()
 
 
+def test_a_value_that_is_none_is_dark():
+    picture = np.asarray(heat_image(torch.tensor([[float("nan"), 0.0, 1.0]]), 0.0, 1.0))
+    assert (picture[0, 0] == picture[0, 1]).all()
+
+
 def test_a_range_without_width_is_dark_and_finite():
     assert np.asarray(heat_image(torch.full((2, 2), 0.5), 0.5, 0.5)).max() < 64
 
@@ -65,6 +70,12 @@ def test_cells_stay_visible_where_asked():
     coarse = np.asarray(overlay(torch.zeros(3, 4, 8), cells, 1.0, is_coarse=True))
     assert set(np.unique(coarse)) == {0, 255}
     assert len(np.unique(np.asarray(overlay(torch.zeros(3, 4, 8), cells, 1.0)))) > 2
+
+
+def test_a_range_sees_every_column_of_a_large_map():
+    values = torch.zeros(1024, 1024)
+    values[:, 8::16] = 1  # as what repeats from cell to cell does
+    assert heat_range(values) == (0, 1)
 
 
 @pytest.mark.parametrize("colour", ["#000000", "#ffffff", "#808080"])

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 import naf
 from naf.data.samples import SAMPLES
-from naf.visualization import PCAColors
+from naf.visualization import PCAColors, Segments
 
 
 @pytest.fixture
@@ -60,3 +60,19 @@ def test_colours_are_the_same_from_run_to_run():
         assert (colors.project(features) - rounded.project(features)).abs().max() < 0.05
         flipped = PCAColors.fit(features.flip(-1))  # the order of the positions does not matter either
         assert torch.allclose(colors.project(features), flipped.project(features), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "fit", [PCAColors.fit, lambda features: Segments.fit(features, 2)], ids=["colours", "segments"]
+)
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (torch.rand(3, 4, 4), r"features has shape \(3, 4, 4\), expected four dimensions"),
+        (torch.tensor([1.0, torch.nan]).view(1, 1, 1, 2), "features hold NaN or infinite values"),
+        (torch.tensor([1.0, torch.inf]).view(1, 1, 1, 2), "features hold NaN or infinite values"),
+    ],
+)
+def test_what_nothing_can_be_fitted_to_is_refused(fit, features, message):
+    with pytest.raises(ValueError, match=message):
+        fit(features)

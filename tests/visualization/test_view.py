@@ -31,6 +31,28 @@ def test_every_answer_is_that_of_the_full_map(name):
     assert (view.similarity(view.vector(5, 7)) - cosine).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("name", ["naf", "loftup", None])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_heads_on_half_precision_do_not_overflow_or_round(name, dtype):
+    features = (1000 * Tiny()(randn(1, 3, *SIZE).sigmoid())).to(dtype)
+    guidance = small(name or "naf").encode(naf.normalize(randn(1, 3, *SIZE).sigmoid()), SIZE, GRID)
+    views = [
+        FeatureView.of_guidance(guidance, each) if name else FeatureView.of_map(each)
+        for each in (features, features.float())
+    ]
+    weight, bias = 100 * randn(3, CHANNELS, seed=1), 1e5 * randn(3, seed=2)
+    half, full = (view.project(weight, bias) for view in views)
+    assert half.dtype == torch.float32
+    assert relative_error(half, full) < (2e-2 if name == "loftup" else 1e-5)  # loftup's map is in half precision
+
+
+def test_a_view_holds_no_graph():
+    image01 = randn(1, 3, *SIZE).sigmoid()
+    for name in ("naf", "loftup"):
+        guidance = small(name).requires_grad_().encode(naf.normalize(image01), SIZE, GRID)
+        assert not FeatureView.of_guidance(guidance, Tiny()(image01)).vector(0, 0).requires_grad
+
+
 def test_a_map_is_viewed_as_it_is():
     features = randn(1, CHANNELS, 5, 7)
     view = FeatureView.of_map(features)
@@ -65,6 +87,7 @@ def test_the_full_map_is_not_made_where_a_head_passes_through(monkeypatch):
         (lambda view: view.vector(24, 0), "row is 24"),
         (lambda view: view.vector(0, -1), "col is -1"),
         (lambda view: view.similarity(torch.zeros(3)), r"vector has shape \(3,\), expected \(8,\)"),
+        (lambda _: FeatureView.of_map(torch.zeros(1, 3, 4, 4)).project(torch.zeros(2, 5)), r"weight .* \(2, 5\), exp"),
         (lambda _: FeatureView.of_map(torch.zeros(2, 3, 4, 4)), "expected .1, C, H, W.: one photo"),
     ],
 )

@@ -15,6 +15,7 @@ from naf.cli.load import fit_to_photo, load_backbone, load_upsampler
 from naf.data.features import write_picture
 from naf.data.image import read_image
 from naf.normalization import normalize
+from naf.pipeline import check_memory
 from naf.visualization.pca import PCAColors, to_image
 from naf.visualization.sheet import Panel, comparison_sheet
 
@@ -61,6 +62,8 @@ def compare(
         for name in names:
             bar.update(task, description=name)
             method = load_upsampler(name, weights, neighborhood, place, network)
+            kept = features.element_size() * features.shape[1] * goal[0] * goal[1]
+            check_memory(goal, kept + method.memory(image_size, goal), place)
             fit_to_photo(method, image, network, fit_steps, target.with_name(f"{photo.stem}_{name}.fit"), bar)
             with measure(place) as usage:
                 out = method(normalize(image[None]), features, goal)

@@ -76,6 +76,8 @@ def similarity(
             fit_to_photo(method, image, network, fit_steps, target.with_name(f"{photo.stem}_{name}.fit"), bar)
             check_memory(goal, method.memory(image_size, goal), place)
             guidance = method.encode(normalize(image[None]), goal, coarse.grid)
+            if not guidance.has_lean_head:  # the view keeps the full map
+                check_memory(goal, 4 * coarse.features.shape[1] * goal[0] * goal[1], place)
             maps.append(_similarities(FeatureView.of_guidance(guidance, coarse.features), image_size, points))
             titles.append(sheets.method_title(name, method))
             sizes.append(goal)

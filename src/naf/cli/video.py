@@ -33,7 +33,9 @@ def video(
     upsamplers: Annotated[
         str,
         typer.Option(
-            "--upsampler", "-u", help="Name of the method, see `naf models`; several, with commas, for --layout side."
+            "--upsamplers",
+            "-u",
+            help="Name of the method, see `naf models`; several, separated by commas, for --layout side.",
         ),
     ] = "naf",
     weights: options.Weights = "auto",
@@ -77,9 +79,9 @@ def video(
         frames = open_clip(clip, fps=fps, on_progress=lambda share: show("reading", round(100 * share), 100))
         if frames.note:
             console.print(f"note       {frames.note}", markup=False)
+        count = "1 frame" if len(frames) == 1 else f"{len(frames)} frames"
         console.print(
-            f"clip       {len(frames)} frames of {'x'.join(map(str, frames.frame_size))}, {frames.seconds:.2f} s",
-            markup=False,
+            f"clip       {count} of {'x'.join(map(str, frames.frame_size))}, {frames.seconds:.2f} s", markup=False
         )
         network = load_backbone(backbone, place, kind, max_side)
         methods = [load_upsampler(name, weights, neighborhood, place, network) for name in names]

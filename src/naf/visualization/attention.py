@@ -71,8 +71,10 @@ def attention_image(
         zoom: show the window and a cell around it, 640 pixels on the longer side, instead of the whole photo.
 
     Raises:
-        ValueError: as :func:`attention_map`.
+        ValueError: as :func:`attention_map`; also for a position outside or an image of another shape.
     """
+    for name, at, side in zip(("row", "column"), position, output_size, strict=True):
+        whole_number(f"{name} of position", at, 0, side - 1)
     weights, held = attention_map(attention, grid, head=head)
     photo = to_image(image01)
     (h, w), (width, height) = grid, photo.size

@@ -38,15 +38,15 @@ def heat_range(*maps: Tensor) -> tuple[float, float]:
     ends = []
     for values in maps:
         flat = values.detach().float().flatten()
-        flat = flat[:: -(-flat.numel() // _SAMPLES)]
+        flat = flat[:: -(-flat.numel() // _SAMPLES) | 1]  # an odd step meets every column of even widths
         ends.append(torch.quantile(flat, torch.tensor([_LOW, _HIGH], device=flat.device)).tolist())
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def heat_colors(values: Tensor) -> Tensor:
-    """(H, W), values from 0 to 1 (clamped), as colours (3, H, W) from 0 to 1: dark is little, bright is much."""
+    """(H, W), values from 0 to 1 (clamped), as colours (3, H, W) from 0 to 1: dark is little (or NaN), bright much."""
     table = torch.tensor([[int(each[i : i + 2], 16) / 255 for i in (1, 3, 5)] for each in _ANCHORS])
-    position = values.detach().float().cpu().clamp(0, 1) * (len(_ANCHORS) - 1)
+    position = values.detach().float().cpu().nan_to_num(0).clamp(0, 1) * (len(_ANCHORS) - 1)
     index = position.long().clamp(max=len(_ANCHORS) - 2)
     share = (position - index)[..., None]
     return (table[index] * (1 - share) + table[index + 1] * share).permute(2, 0, 1)

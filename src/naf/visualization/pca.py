@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-_SAMPLES = 4096  # positions that the basis is fitted to
+from naf.visualization.positions import spread_positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +37,11 @@ class PCAColors:
         Returns:
             A basis in which the middle 98 % of each component cover 0 … 1. Signs are fixed: the largest coefficient
             of a direction is positive. With fewer than 3 channels or positions the last colours are constant.
+
+        Raises:
+            TypeError, ValueError: for what is no such map, or values that are not finite.
         """
-        vectors = features.detach().float().movedim(1, -1).flatten(0, -2)  # (positions, C)
-        vectors = vectors[:: -(-len(vectors) // _SAMPLES)]
+        vectors = spread_positions(features)
         mean = vectors.mean(0)
         directions = torch.linalg.svd(vectors - mean, full_matrices=False).Vh[:3]
         directions = F.pad(directions, (0, 0, 0, 3 - len(directions)))
@@ -62,5 +64,11 @@ class PCAColors:
 
 
 def to_image(colors: Tensor) -> Image.Image:
-    """(3, H, W), values from 0 to 1 (clamped), as a picture."""
+    """(3, H, W), values from 0 to 1 (clamped), as a picture.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    if colors.ndim != 3 or colors.shape[0] != 3:
+        raise ValueError(f"picture has shape {tuple(colors.shape)}, expected (3, H, W)")
     return Image.fromarray((colors.detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())

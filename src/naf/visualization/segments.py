@@ -10,9 +10,9 @@ from torch import Tensor
 
 from naf.upsamplers.checks import whole_number
 from naf.visualization.pca import to_image
+from naf.visualization.positions import spread_positions
 from naf.visualization.view import FeatureView
 
-_SAMPLES = 4096  # positions that the clusters are fitted to
 _RESTARTS = 4
 _STEPS = 30
 
@@ -46,13 +46,13 @@ class Segments:
             seed: of the starts.
 
         Raises:
-            ValueError: if k is out of range or above the number of different positions.
+            TypeError, ValueError: for what is no such map, values that are not finite, a k out of range or above the
+                number of different positions.
         """
         from scipy.cluster.vq import ClusterError, kmeans2
 
         clusters = whole_number("k", k, 2, len(PALETTE))
-        vectors = features.detach().float().movedim(1, -1).flatten(0, -2)  # (positions, C)
-        vectors = vectors[:: -(-len(vectors) // _SAMPLES)].cpu()
+        vectors = spread_positions(features).cpu()
         different = len(vectors.unique(dim=0))
         if different < clusters:
             raise ValueError(

@@ -55,11 +55,12 @@ class FeatureView(ABC):
         features = _one(features)
         if guidance.has_lean_head:
             return _GuidedView(guidance, features, norms)
-        return _MapView(guidance.upsample(features))
+        with torch.no_grad():
+            return _MapView(guidance.upsample(features))
 
     @abstractmethod
     def project(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """A per-pixel linear head: (K, C) and (K,) or None → (K, H, W)."""
+        """A per-pixel linear head: (K, C) and (K,) or None → (K, H, W), in float32 or better."""
 
     def vector(self, row: int, col: int) -> Tensor:
         """The features of one pixel, (C,).
@@ -109,8 +110,11 @@ class _MapView(FeatureView):
 
     @torch.no_grad()
     def project(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if weight.ndim != 2 or weight.shape[1] != self.channels:
+            raise ValueError(f"weight has shape {tuple(weight.shape)}, expected (K, {self.channels})")
+        weight = weight.to(self._features.device, _wide(self._features))
         rows = [
-            torch.einsum("kc,chw->khw", weight.to(band), band)
+            torch.einsum("kc,chw->khw", weight, band.to(weight.dtype))
             for band in self._features.split(_BAND_ROWS, dim=1)  # upsampled maps lie channels last: no copy of them all
         ]
         out = torch.cat(rows, dim=1)
@@ -131,10 +135,9 @@ class _GuidedView(FeatureView):
 
     @torch.no_grad()
     def project(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        place = self._features.device
-        return self._guidance.upsample_linear(
-            self._features, weight.to(place), None if bias is None else bias.to(place)
-        )[0]
+        features = self._features.to(_wide(self._features))
+        head = weight.to(features), None if bias is None else bias.to(features)
+        return self._guidance.upsample_linear(features, *head)[0]
 
     @torch.no_grad()
     def _vector(self, row: int, col: int) -> Tensor:
@@ -144,6 +147,11 @@ class _GuidedView(FeatureView):
     def _make_norms(self) -> Tensor:
         bands = self._guidance.iter_rows(self._features, rows=_BAND_ROWS)
         return torch.cat([band[0].float().norm(dim=0) for _, band in bands])
+
+
+def _wide(features: Tensor) -> torch.dtype:
+    """In half precision sums over channels overflow, and scores that are close become equal."""
+    return torch.promote_types(features.dtype, torch.float32)
 
 
 def _one(features: Tensor) -> Tensor:

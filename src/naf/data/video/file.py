@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _FINEST_BASE = 1_000_000  # ticks a second that MP4 and players are at ease with
 _FALLBACK_BASE = Fraction(1, 90_000)
 _UNSPECIFIED = 2  # colour matrix, as FFmpeg numbers them
+# PyAV 18 frees the name of an ICC profile twice, and with it the process, once a frame's side data was asked for; of
+# FFmpeg's decoders those of PNG alone give it one.
+_NEVER_TURNED = ("apng", "png")
 _HD_ROWS = 720  # from here on a video that does not name its matrix is in BT.709, below in BT.601
 
 
@@ -88,6 +91,7 @@ def open_video(path: Path, on_progress: Callable[[float], object] = lambda _: No
             times.append(max(time, times[-1] + 1) if times else time)
             length = max(1, round(frame.duration * ticks if frame.duration else gap / base))
             damaged += frame.is_corrupt
+        on_progress(1.0)
         declared, lost = stream.frames, decoder.lost
         planned = float((stream.duration or 0) * (stream.time_base or 0))
     if not times:
@@ -133,7 +137,8 @@ class _Decoder:
             yield from frames
             if packet is None:
                 return
-            on_position(packet.pos or 0)
+            if packet.pos is not None:  # as that of the last one, which is empty
+                on_position(packet.pos)
 
 
 @contextmanager
@@ -162,7 +167,8 @@ def _to_rgb(frame: VideoFrame, stream: VideoStream) -> np.ndarray:
         width=max(1, round(frame.width * aspect)),
         src_colorspace=None if frame.format.is_rgb else guessed,
     )
-    return np.ascontiguousarray(_turn(array, frame))
+    name = "" if stream.codec_context is None else stream.codec_context.name
+    return np.ascontiguousarray(array if name in _NEVER_TURNED else _turn(array, frame))
 
 
 def _turn(array: np.ndarray, frame: VideoFrame) -> np.ndarray:
