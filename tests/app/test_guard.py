@@ -8,7 +8,7 @@ import pytest
 from naf.app.guard import Guard, names_address
 
 
-def ask(folder, path, *, method="GET", parts=(b"",), headers=(), max_bytes=1000):
+def ask(folder, path, *, method="GET", parts=(b"",), headers=(), max_bytes=1000, **limits):
     """Status and body of an answer; what the application behind the guard sees is answered with 200 and echoed."""
     sent, pending = [], list(parts)
 
@@ -30,7 +30,7 @@ def ask(folder, path, *, method="GET", parts=(b"",), headers=(), max_bytes=1000)
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
-    asyncio.run(Guard(behind, folder=folder, max_bytes=max_bytes)(scope, receive, send))
+    asyncio.run(Guard(behind, folder=folder, max_bytes=max_bytes, **limits)(scope, receive, send))
     return sent[0]["status"], sent[1]["body"]
 
 
@@ -106,6 +106,41 @@ def test_uploads_are_bounded_by_what_comes_and_by_what_is_stated(tmp_path):
         headers = [(b"content-length", stated)]
         assert ask(tmp_path, path, method="POST", parts=small, headers=headers)[0] == 413
     assert ask(tmp_path, path, method="POST", parts=large, max_bytes=100_000)[0] == 200
+
+
+def test_a_full_folder_takes_no_more(tmp_path):
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "picture.png").write_bytes(b"x" * 900)
+    headers = [(b"content-length", b"200")]
+    options = {"method": "POST", "parts": [b"x" * 200], "headers": headers}
+    assert ask(tmp_path, "/gradio_api/upload", quota=1100, **options)[0] == 200
+    status, body = ask(tmp_path, "/gradio_api/upload", quota=1099, **options)
+    assert status == 413
+    assert b"full" in body
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *(("127.0.0.1:7860", 200), ("localhost:7860", 200), ("localhost", 200), ("[::1]:7860", 200)),
+        *(("evil.example:7860", 403), ("127.0.0.1.evil.example", 403), ("[::1", 403), ("", 403)),
+    ],
+)
+def test_another_name_for_this_machine_is_not_answered(tmp_path, host, status):
+    headers = [(b"host", host.encode())]
+    hosts = ("127.0.0.1", "::1", "localhost")
+    assert ask(tmp_path, "/", headers=headers, hosts=hosts)[0] == status
+    assert ask(tmp_path, "/", headers=headers)[0] == 200  # opened to others
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://localhost:7860", 200), ("http://localhost:80", 403), ("https://evil.example", 403), ("null", 403)],
+)
+def test_pages_of_other_sites_cannot_send(tmp_path, path, origin, status):
+    headers = [(b"host", b"localhost:7860"), (b"origin", origin.encode())]
+    assert ask(tmp_path, path, method="POST", parts=[b"{}"], headers=headers)[0] == status
 
 
 def test_the_page_tells_the_browser_to_ask_no_one_else(tmp_path):

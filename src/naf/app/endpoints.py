@@ -142,13 +142,14 @@ class Endpoints:
         backbone: str = "",
         output_side: int = 448,
     ) -> tuple[gr.FileData, list[dict[str, Any]]]:
-        """Up to four upsamplers on one labelled sheet, with seconds and MiB of each."""
+        """Up to four upsamplers on one labelled sheet, with seconds and MiB of each, or why it failed."""
         opened, settings = self._opened(photo), self._settings(backbone, output_side)
         found = self.workbench.compare(opened, settings, _few(upsamplers))
-        facts = [
+        facts: list[dict[str, Any]] = [
             {"upsampler": each.upsampler, "untrained": each.is_untrained, "seconds": each.seconds, "mib": each.mib}
             for each in found.methods
         ]
+        facts += [{"failure": why} for why in found.failures]
         return self._picture(found.sheet, "compare"), facts
 
     def report(
@@ -190,6 +191,8 @@ def _file(path: Path) -> gr.FileData:
 
 
 def _few(upsamplers: list[str]) -> list[str]:
+    if not isinstance(upsamplers, list) or not all(isinstance(name, str) for name in upsamplers):
+        raise WorkbenchError(f"upsamplers is {upsamplers!r}, expected a list of names")
     if not 1 <= len(upsamplers) <= MOST_COMPARED:
         raise WorkbenchError(f"upsamplers has {len(upsamplers)} names, expected 1 to {MOST_COMPARED}")
     return upsamplers

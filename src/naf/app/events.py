@@ -59,7 +59,8 @@ def _connect(blocks: gr.Blocks, page: Page, handlers: Handlers) -> None:
     # The progress bar lies over the status; pictures stay as they are until the new ones come. Newer work ends older.
     long = {**shared, "show_progress_on": page.status, "concurrency_limit": 4, "trigger_mode": "multiple"}
     quick = {**shared, "show_progress": "hidden", "concurrency_limit": 4}
-    latest = {**quick, "trigger_mode": "always_last"}
+    # Every choice is sent, with what it chose, and begun at once; the handlers show the last one only.
+    latest = {**quick, "trigger_mode": "multiple", "concurrency_limit": None}
     settings: list[Any] = [page.backbone, page.upsampler, page.side]
 
     page.photo.upload(handlers.take_upload, page.photo, everything, preprocess=False, **long)

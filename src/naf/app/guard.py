@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +24,7 @@ _FILE = f"{_API}/file="
 _UPLOAD = f"{_API}/upload"
 _JSON_BYTES = 1 << 20  # of a call: names, numbers and paths
 _FORM_BYTES = 64 << 10  # that multipart adds to a file
+_QUOTA = 4 << 30  # bytes of the folder beyond which nothing more is taken
 _ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]*:|//)", re.IGNORECASE)
 _DRIVE = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)  # a path on Windows, no address
 
@@ -37,16 +40,28 @@ class Guard:
 
     Gradio's server can fetch addresses for its callers, pass requests on to other servers and serve several folders.
     None of that is wanted here: a route that the page does not use is not found, a file is served from one folder
-    only, and an address in place of an uploaded file is refused.
+    only, and an address in place of an uploaded file is refused. So is what a page of another site sends, directly or
+    under a name of its own for this machine.
 
     Args:
         app: what answers.
         folder: the only one that files are served from.
         max_bytes: of an upload.
+        hosts: names that the server may be called by; None for any.
+        quota: bytes in the folder beyond which uploads are refused.
     """
 
-    def __init__(self, app: ASGIApp, *, folder: Path, max_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        folder: Path,
+        max_bytes: int,
+        hosts: Collection[str] | None = None,
+        quota: int = _QUOTA,
+    ) -> None:
         self.app, self.folder, self.max_bytes = app, folder.resolve(), max_bytes
+        self.hosts, self.quota = hosts, quota
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on."""
@@ -54,6 +69,10 @@ class Guard:
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return None  # the page needs no websocket
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "")
+        if self.hosts is not None and _host_name(host) not in self.hosts:
+            return await _answer(send, 403, "This machine is not called that; naf app --host opens it to others.")
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path.startswith(_FILE):
             if not self._is_ours(path.removeprefix(_FILE)):
@@ -62,11 +81,15 @@ class Guard:
             return await _answer(send, 404, "There is nothing here.")
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return await self.app(scope, receive, _with_policy(send))
+        if b"origin" in headers and urlsplit(headers[b"origin"]).netloc != host:
+            return await _answer(send, 403, "Another site's page may not ask this.")
         most = self.max_bytes + _FORM_BYTES if path == _UPLOAD else _JSON_BYTES
-        stated = dict(scope["headers"]).get(b"content-length", b"0")
-        if not stated.isdigit() or int(stated) > most:
+        stated = headers.get(b"content-length", "0")
+        if not stated.isdecimal() or int(stated) > most:
             return await _answer(send, 413, f"More than the maximum allowed size of {most >> 20} MiB.")
         if path == _UPLOAD:
+            if _bytes_in(self.folder) + int(stated) > self.quota:
+                return await _answer(send, 413, "The application's folder is full; a restart empties it.")
             return await _Bounded(receive, send, most).run(self.app, scope)
         body = await _read(receive, most)
         if body is None:
@@ -80,6 +103,22 @@ class Guard:
             return Path(name).resolve().is_relative_to(self.folder)
         except (OSError, ValueError, RuntimeError):  # a name too long, with a zero byte, or a loop of links
             return False
+
+
+def _host_name(host: str) -> str:
+    """NAME of NAME:PORT, also of [::1]:PORT; empty for what is neither."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # gone since
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _is_open(path: str) -> bool:

@@ -264,10 +264,16 @@ class Handlers:
         if session.tab not in ("similarity", "attention"):
             session.tab = "similarity"
             updates[self.page.tabs] = gr.Tabs(selected="similarity")
-        yield updates | self.views.draw(session, session.tab, silent)
+        yield updates | self._redrawn(session, session.tab)
 
     def _redrawn(self, session: Session, tab: str) -> Updates:
-        return self._unchanged if session.photo is None else self.views.draw(session, tab, silent)
+        """A view after a quick choice, unless there was a newer one meanwhile: the last choice wins."""
+        session.choices += 1
+        choice = session.choices
+        if session.photo is None:
+            return self._unchanged
+        drawn = self.views.draw(session, tab, silent)
+        return drawn if session.choices == choice else self._unchanged
 
 
 def _share(position: float, length: int) -> float:

@@ -17,6 +17,7 @@ from naf.data.samples import SAMPLES
 
 HOST = "127.0.0.1"
 _PORTS = range(7860, 7960)
+_OWN_NAMES = ("127.0.0.1", "::1", "localhost")
 
 
 @contextmanager
@@ -49,7 +50,8 @@ def serving(workbench: Workbench, *, host: str = HOST, port: int | None = None) 
 
             samples = [Path(shutil.copy(each.path, folder)) for each in SAMPLES]
             blocks, sessions = build(workbench, folder, samples)
-            guard = Middleware(Guard, folder=folder, max_bytes=workbench.max_bytes)
+            hosts = _OWN_NAMES if host in _OWN_NAMES else None  # opened to others, it has names that are not known here
+            guard = Middleware(Guard, folder=folder, max_bytes=workbench.max_bytes, hosts=hosts)
             try:
                 _, address, _ = blocks.launch(
                     server_name=host,

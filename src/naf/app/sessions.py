@@ -31,6 +31,7 @@ class Session:
         tab: that is open.
         drawn: what each tab shows.
         work: set once the latest long work is no longer wanted.
+        choices: how often something was chosen by a quick control: a picture of an older choice is not shown.
     """
 
     upsampler: str
@@ -45,6 +46,7 @@ class Session:
     tab: str = "features"
     drawn: dict[str, Key] = field(default_factory=dict)
     work: Event = field(default_factory=Event)
+    choices: int = 0
 
     @property
     def opened(self) -> Photo:
