@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-WAIT_MS = 15_000  # after which something has gone wrong
+WAIT_MS = 30_000  # after which something has gone wrong; a shared machine may be slow
 _OPTIONS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),

@@ -186,7 +186,7 @@ def test_the_last_of_many_quick_clicks_wins(page):
     )
     page.get_by_role("tab", name="Attention").last.click()  # which asks for the point that the server keeps
     x, y = chosen_pixel(page)
-    until_says(page, "#naf-attention-note", f"row {y}, column {x}")
+    until_says(page, "#naf-attention-note", f"({x}, {y})")
 
 
 def test_attention_is_that_of_the_chosen_pixel(page):
@@ -196,13 +196,13 @@ def test_attention_is_that_of_the_chosen_pixel(page):
     x, y = chosen_pixel(page)
     open_view(page, "Attention")
     until_loaded(page, "#naf-attention-photo")
-    until_says(page, "#naf-attention-note", f"row {y}, column {x}: 9 × 9 cells")
+    until_says(page, "#naf-attention-note", f"({x}, {y}): 9 × 9 cells")
     screenshot(page, "4-attention")
     page.locator("#naf-kernel label", has_text="5").first.click()
     until_says(page, "#naf-attention-note", "5 × 5 cells")
     click_at(page, "#naf-attention-photo", 0.1, 0.1)
     page.wait_for_function(
-        "old => !document.querySelector('#naf-attention-note').innerText.includes(old)", arg=f"row {y}"
+        "old => !document.querySelector('#naf-attention-note').innerText.includes(old)", arg=f"({x}, {y})"
     )
     until_says(page, "#naf-attention-note", "5 × 5 cells")
     open_view(page, "Similarity")

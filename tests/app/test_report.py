@@ -136,7 +136,7 @@ def test_the_page_says_what_was_done(bench, photo, page):
         "7 × 8 cells, 384 channels",
         "53 × 64 (longer side 64)",
         "the photo at 53 × 64 pixels",
-        "row 25, column 40",
+        "(40, 25)",
         "4 segments",
         f"torch {torch.__version__}",
         f"naf {naf.__version__}",

@@ -73,7 +73,9 @@ def attention(
     """
     guidance, size = sharp.guidance, sharp.output_size
     if not sharp.has_attention:
-        raise ValueError("this method has no attention weights to show; naf, naf+, jafar and anyup have")
+        raise ValueError(
+            "this method has no attention weights to show; naf, anyup, jafar and bilinear have, among others"
+        )
     if kernel_size is not None and kernel_size != sharp.kernel_size:
         if sharp.kernel_size is None or sharp.rule is None or not isinstance(guidance, NeighborhoodGuidance):
             raise ValueError("this method has no kernel size to choose; naf and naf+ have")
@@ -89,12 +91,15 @@ def attention(
     share, _ = attention_map(weights, seen.grid, head=head)
     kernel = len(weights.rows), len(weights.cols)
     heads = f", head {head + 1} of {sharp.heads}" if head is not None else ", mean of the heads" * (sharp.heads > 1)
-    # exp of the entropy: as many cells of equal weight would be as undecided.
-    effective = torch.special.entr(share).sum().exp().item()
     caption = (
-        f"{sharp.title}, row {row}, column {col}: {kernel[0]} × {kernel[1]} cells{heads}. The heaviest has "
-        f"{100 * share.max().item():.0f} % of the weight; as if {effective:.1f} cells shared it evenly."
+        f"{sharp.title}, pixel ({col}, {row}): {kernel[0]} × {kernel[1]} cells{heads}. The heaviest has "
+        f"{100 * share.max().item():.2g} % of the weight"
     )
+    if share.min() >= 0:
+        # exp of the entropy: as many cells of equal weight would be as undecided.
+        caption += f"; as if {torch.special.entr(share).sum().exp().item():.1f} cells shared it evenly."
+    else:
+        caption += "; some weigh less than nothing."
     return AttentionResult(whole, zoomed, caption, kernel, sharp.heads, weights)
 
 

@@ -20,6 +20,9 @@ _COMPARED = ("bilinear", "jbf", "naf", "naf+")
 # The link of a finished download is followed by itself.
 _FOLLOW = "() => document.querySelector('#naf-receipt a')?.click()"
 
+# What the page's clock is set to when an event is sent, alone or after the value that was chosen.
+_WHEN, _VALUE_WHEN = "() => performance.now()", "value => [value, performance.now()]"
+
 _CHECK_SECONDS, _KEEP_SECONDS = 3600, 24 * 3600  # of uploads
 
 
@@ -59,7 +62,7 @@ def _connect(blocks: gr.Blocks, page: Page, handlers: Handlers) -> None:
     # The progress bar lies over the status; pictures stay as they are until the new ones come. Newer work ends older.
     long = {**shared, "show_progress_on": page.status, "concurrency_limit": 4, "trigger_mode": "multiple"}
     quick = {**shared, "show_progress": "hidden", "concurrency_limit": 4}
-    # Every choice is sent, with what it chose, and begun at once; the handlers show the last one only.
+    # Every choice is sent, with when and what it chose, and begun at once; the handlers show the last one only.
     latest = {**quick, "trigger_mode": "multiple", "concurrency_limit": None}
     settings: list[Any] = [page.backbone, page.upsampler, page.side]
 
@@ -77,16 +80,16 @@ def _connect(blocks: gr.Blocks, page: Page, handlers: Handlers) -> None:
             view.tab.select(handlers.show(name), None, everything, **long)
         else:
             view.tab.select(handlers.show(name), None, drawn, **quick)
-    page.photo.select(handlers.choose_on_photo, None, moved, **latest)
+    page.photo.select(handlers.choose_on_photo, page.clock, moved, js=_WHEN, **latest)
     for picture in (
         *page.views["similarity"].pictures,
         *page.views["segments"].pictures,
         page.views["attention"].pictures[0],
     ):
-        picture.select(handlers.choose_on_picture, None, moved, **latest)
-    page.kernel_size.input(handlers.choose_kernel, page.kernel_size, drawn, **latest)
-    page.head.input(handlers.choose_head, page.head, drawn, **latest)
-    page.clusters.input(handlers.choose_clusters, page.clusters, drawn, **latest)
+        picture.select(handlers.choose_on_picture, page.clock, moved, js=_WHEN, **latest)
+    page.kernel_size.input(handlers.choose_kernel, [page.kernel_size, page.clock], drawn, js=_VALUE_WHEN, **latest)
+    page.head.input(handlers.choose_head, [page.head, page.clock], drawn, js=_VALUE_WHEN, **latest)
+    page.clusters.input(handlers.choose_clusters, [page.clusters, page.clock], drawn, js=_VALUE_WHEN, **latest)
     page.compare.click(handlers.compare, page.methods, everything, **long)
     for what, button in page.saves.items():
         button.click(handlers.save(what), None, everything, **long).success(None, None, None, js=_FOLLOW, **shared)

@@ -81,6 +81,7 @@ class Handlers:
             session.settings, session.upsampler = settings, upsampler
             yield self._unchanged
             return
+        session.wanted = settings, upsampler  # a photo that comes meanwhile is seen with them
         yield from self._long(session, progress, lambda report: self._analyse(session, settings, upsampler, report))
 
     def clear(self, request: gr.Request) -> Updates:
@@ -125,31 +126,27 @@ class Handlers:
 
         return showing
 
-    def choose_on_photo(self, clicked: gr.SelectData, request: gr.Request) -> Iterator[Updates]:
+    # The last choice wins, whatever arrives or is drawn first; `when` is the browser's time of it.
+
+    def choose_on_photo(self, when: float, clicked: gr.SelectData, request: gr.Request) -> Updates:
         """A pixel of the photo was clicked."""
-        yield from self._choose(self._session(request), clicked, on_photo=True)
+        return self._choose(self._session(request), when, clicked, on_photo=True)
 
-    def choose_on_picture(self, clicked: gr.SelectData, request: gr.Request) -> Iterator[Updates]:
+    def choose_on_picture(self, when: float, clicked: gr.SelectData, request: gr.Request) -> Updates:
         """A pixel of a picture at the output size was clicked."""
-        yield from self._choose(self._session(request), clicked, on_photo=False)
+        return self._choose(self._session(request), when, clicked, on_photo=False)
 
-    def choose_kernel(self, kernel_size: int | None, request: gr.Request) -> Updates:
+    def choose_kernel(self, kernel_size: int | None, when: float, request: gr.Request) -> Updates:
         """Another kernel size for the attention view."""
-        session = self._session(request)
-        session.kernel_size = kernel_size
-        return self._redrawn(session, "attention")
+        return self._redrawn(self._session(request), when, "attention", kernel_size=kernel_size)
 
-    def choose_head(self, head: int, request: gr.Request) -> Updates:
+    def choose_head(self, head: int, when: float, request: gr.Request) -> Updates:
         """Another head for the attention view; below 0 the mean of all."""
-        session = self._session(request)
-        session.head = head if head >= 0 else None
-        return self._redrawn(session, "attention")
+        return self._redrawn(self._session(request), when, "attention", head=head if head >= 0 else None)
 
-    def choose_clusters(self, clusters: int, request: gr.Request) -> Updates:
+    def choose_clusters(self, clusters: int, when: float, request: gr.Request) -> Updates:
         """Another number of segments."""
-        session = self._session(request)
-        session.clusters = int(clusters)
-        return self._redrawn(session, "segments")
+        return self._redrawn(self._session(request), when, "segments", clusters=int(clusters))
 
     def compare(
         self,
@@ -209,6 +206,7 @@ class Handlers:
             ended |= {page.status: markup.stopped(again), **self.views.give_up(session, "Cancelled", again)}
         except EXPECTED as error:
             if session.work is flag:
+                session.wanted = None
                 why = one_line(error)
                 views = self.views.give_up(session, "That did not work", why) if session.photo else self.views.clear()
                 yield {**ended, page.status: markup.failed(why), **views}
@@ -230,7 +228,7 @@ class Handlers:
                 raise
             session.photo, session.point = photo, (0.5, 0.5)
             session.shown = photo.size[1], photo.size[0]
-            yield from self._analyse(session, session.settings, session.upsampler, report)
+            yield from self._analyse(session, *(session.wanted or (session.settings, session.upsampler)), report)
 
         yield from self._long(session, progress, work)
 
@@ -242,7 +240,7 @@ class Handlers:
         report(1.0, "drawing")
         if upsampler != session.upsampler:
             session.kernel_size = session.head = None
-        session.settings, session.upsampler = settings, upsampler
+        session.settings, session.upsampler, session.wanted = settings, upsampler, None
         updates: Updates = {page.status: markup.facts(coarse, sharp)}
         if photo.format not in _SHOWN_BY_BROWSERS:
             session.shown = coarse.photo.size
@@ -251,29 +249,29 @@ class Handlers:
         if session.tab != "features":
             yield self.views.draw(session, session.tab, report)
 
-    def _choose(self, session: Session, clicked: gr.SelectData, *, on_photo: bool) -> Iterator[Updates]:
+    def _choose(self, session: Session, when: float, clicked: gr.SelectData, *, on_photo: bool) -> Updates:
         photo = session.photo
-        if photo is None:
-            yield self._unchanged
-            return
+        if photo is None:  # pictures are there, so the page had one
+            raise gr.Error(
+                "The application no longer knows this photo: it was restarted, or many other pages were opened. "
+                "Drop the photo again.",
+                title="This page is out of date",
+                print_exception=False,
+            )
         height, width = self.workbench.output_size(photo, session.settings)
         across, down = session.shown if on_photo else (width, height)
         x, y = clicked.index
-        session.point = _share(x, across), _share(y, down)
-        updates: Updates = {}
-        if session.tab not in ("similarity", "attention"):
-            session.tab = "similarity"
-            updates[self.page.tabs] = gr.Tabs(selected="similarity")
-        yield updates | self._redrawn(session, session.tab)
+        is_shown = session.tab in ("similarity", "attention")
+        tab = session.tab if is_shown else "similarity"
+        updates = self._redrawn(session, when, tab, point=(_share(x, across), _share(y, down)), tab=tab)
+        return updates if is_shown else {self.page.tabs: gr.Tabs(selected=tab), **updates}
 
-    def _redrawn(self, session: Session, tab: str) -> Updates:
-        """A view after a quick choice, unless there was a newer one meanwhile: the last choice wins."""
-        session.choices += 1
-        choice = session.choices
-        if session.photo is None:
+    def _redrawn(self, session: Session, when: float, tab: str, /, **choice: Any) -> Updates:
+        """A view after a quick choice, if that is still the latest when it is drawn."""
+        if not session.choose(when, **choice) or session.photo is None:
             return self._unchanged
         drawn = self.views.draw(session, tab, silent)
-        return drawn if session.choices == choice else self._unchanged
+        return drawn if session.chosen_at == when else self._unchanged
 
 
 def _share(position: float, length: int) -> float:

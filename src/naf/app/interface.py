@@ -75,6 +75,7 @@ class Page:
     compare: gr.Button
     saves: dict[str, gr.Button]
     receipt: gr.HTML
+    clock: gr.Number
 
 
 def lay_out(workbench: Workbench, samples: list[Path], methods: tuple[str, ...], upsampler: str) -> Page:
@@ -235,6 +236,7 @@ def lay_out(workbench: Workbench, samples: list[Path], methods: tuple[str, ...],
         compare=compare,
         saves=saves,
         receipt=receipt,
+        clock=gr.Number(visible=False),
     )
 
 

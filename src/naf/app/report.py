@@ -153,7 +153,7 @@ def _facts(findings: Findings) -> Iterator[tuple[str, str]]:
     yield "Upsamplers saw", f"the photo at {' or '.join(guides)} pixels"
     if findings.similar:
         first = findings.similar[0]
-        yield "Chosen pixel", f"row {first.row}, column {first.col}; cell {first.cell[0]}, {first.cell[1]}"
+        yield "Chosen pixel", f"({first.col}, {first.row}); cell ({first.cell[1]}, {first.cell[0]})"
     if findings.segmented:
         yield "Segments", f"{findings.segmented.k}, k-means on the coarse features"
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from threading import Event, Lock
+from typing import Any
 
 from naf.app.analysis import Settings, WorkbenchError
 from naf.app.photo import Photo
@@ -31,7 +33,8 @@ class Session:
         tab: that is open.
         drawn: what each tab shows.
         work: set once the latest long work is no longer wanted.
-        choices: how often something was chosen by a quick control: a picture of an older choice is not shown.
+        wanted: settings and upsampler that the controls show, where their work has not ended; else None.
+        chosen_at: when the browser had the latest quick choice (a click, a kernel size, …), by its own clock.
     """
 
     upsampler: str
@@ -46,7 +49,9 @@ class Session:
     tab: str = "features"
     drawn: dict[str, Key] = field(default_factory=dict)
     work: Event = field(default_factory=Event)
-    choices: int = 0
+    wanted: tuple[Settings, str] | None = None
+    chosen_at: float = -math.inf
+    lock: Lock = field(default_factory=Lock)
 
     @property
     def opened(self) -> Photo:
@@ -58,6 +63,21 @@ class Session:
         if self.photo is None:
             raise WorkbenchError("there is no photo yet: drop one, or take a sample")
         return self.photo
+
+    def choose(self, when: float, /, **choice: Any) -> bool:
+        """Take a quick choice up, unless a later one was: events may overtake each other.
+
+        Args:
+            when: by the browser's clock.
+            choice: attributes and what they become.
+        """
+        with self.lock:
+            if when < self.chosen_at:
+                return False
+            self.chosen_at = when
+            for name, value in choice.items():
+                setattr(self, name, value)
+            return True
 
     def begin(self) -> Event:
         """Start long work: what ran before is no longer wanted. Gives the new flag."""
