@@ -122,6 +122,23 @@ def test_fixed_views_come_again(folder):
     assert len({view.image01.sum().item() for view in views.values()}) == 3
 
 
+def test_native_crops_are_pixels_of_the_photo(tmp_path):
+    image = torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(0)).mul(255).byte()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "a.png")
+    windows = (image / 255).unfold(1, 16, 1).unfold(2, 16, 1)  # (3, 25, 41, 16, 16)
+    photos, found = PhotoFolder(tmp_path, crop="native", flip=True), set()
+    for step in range(12):
+        view = photos.load(0, plan(step, image_size=16), 0)
+        assert view.key is None
+        for flip in (False, True):
+            seen = view.image01.flip(2) if flip else view.image01
+            places = (windows - seen[:, None, None]).abs().amax((0, 3, 4)).le(1e-6).nonzero().tolist()
+            found |= {(flip, *place) for place in places}
+    assert len(found) == 12
+    assert {flip for flip, *_ in found} == {False, True}
+    assert photos.load(0, plan(image_size=64), 0).image01.shape == (3, 64, 64)  # enlarged
+
+
 def test_half_of_the_crops_are_mirrored(tmp_path):
     ramp = np.linspace(0, 255, 32).astype(np.uint8)
     Image.fromarray(np.broadcast_to(ramp, (32, 32)).copy()).save(tmp_path / "ramp.png")
@@ -251,10 +268,11 @@ def test_folders_without_images_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": "middle"}, 'crop is \'middle\', expected "center" or "random"'),
+        ({"crop": "middle"}, 'crop is \'middle\', expected "center", "random" or "native"'),
         ({"crop": "random", "scale": (0.5, 1.5)}, r"scale is \(0.5, 1.5\)"),
         ({"crop": "random", "views": 0}, "views is 0, expected at least 1"),
         ({"flip": True}, 'expected crop="random"'),
+        ({"crop": "native", "scale": (0.5, 1.0)}, 'expected crop="random"'),
     ],
 )
 def test_options_that_make_no_sense_are_refused(folder, options, message):

@@ -21,7 +21,10 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.safetensors; the card goes to FILE.md.")],
     upsampler: Annotated[
-        str, typer.Option("--upsampler", "-u", help="Name of the method, where the source does not say it.")
+        str,
+        typer.Option(
+            "--upsampler", "-u", help="Name of the method, where the source does not say it: naf, denoise-naf, …"
+        ),
     ] = "",
     config: Annotated[
         list[str] | None,
@@ -45,7 +48,7 @@ def export(
 ) -> None:
     """Write trained weights as safetensors that say what they are, and a model card beside them.
 
-    `naf.create(NAME, weights=FILE)` then needs no configuration.
+    `naf.create(NAME, weights=FILE)` then needs no configuration; of denoisers `naf.restoration.create`.
     """
     try:
         done = write(

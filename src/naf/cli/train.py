@@ -1,4 +1,4 @@
-"""`naf train`: train an upsampler as a Hydra configuration says."""
+"""`naf train`: train an upsampler or a denoiser as a Hydra configuration says."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def train(
         Path | None, typer.Option(help="A folder with configuration files and groups of one's own.")
     ] = None,
 ) -> None:
-    """Train an upsampler on photos and the features of a backbone.
+    """Train an upsampler on photos and the features of a backbone, or a denoiser on photos (experiment=denoise_naf).
 
     A run writes to one folder (folder=…, by default out/train/NAME): configuration, losses, pictures, checkpoints,
     result. The same command goes on from the last checkpoint there. sanity=true is a dry run of everything.

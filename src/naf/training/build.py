@@ -15,11 +15,12 @@ from naf.backbones.fingerprint import fingerprint_of
 from naf.configs.targets import make
 from naf.data.feature_cache import FeatureCache, cache_dtype
 from naf.training.config import geometry_of
+from naf.training.network import Network, create, find_restorer
 from naf.training.objective import Objective
 from naf.training.photos import PhotoFolder
 from naf.training.plan import Stage, StepPlan
 from naf.training.sampler import hashed
-from naf.training.sources import BackboneSource, FeatureSource, SegmentSource
+from naf.training.sources import BackboneSource, FeatureSource, NoisySource, SegmentSource
 from naf.upsamplers.base import Upsampler
 
 _CALIBRATION_PHOTOS = 32
@@ -51,6 +52,27 @@ def make_sources(config: Mapping[str, Any]) -> dict[str, FeatureSource]:
     if not sources:
         raise ValueError("sources is empty, expected at least one")
     return sources
+
+
+def make_network(config: Mapping[str, Any], sources: Mapping[str, FeatureSource]) -> Network:
+    """The upsampler or restorer that `upsampler.name` names, initialised from `seed` or filled from `weights`.
+
+    Raises:
+        ValueError: as :func:`make_upsampler`; for a restorer, also if a source gives no noisy images.
+        naf.WeightsError: if the weights do not fit.
+    """
+    given = {key: value for key, value in config["upsampler"].items() if value is not None}
+    name = str(given.pop("name", ""))
+    if find_restorer(name) is None:
+        return make_upsampler(config, sources)
+    for key, source in sources.items():
+        if not isinstance(source, NoisySource):
+            raise ValueError(f"sources.{key} is a {type(source).__name__}, but {name!r} needs sources=noisy")
+    torch.manual_seed(config["seed"])
+    try:
+        return create(name, config["weights"], **given)
+    except TypeError as error:
+        raise ValueError(f"upsampler: {error}") from error
 
 
 def make_upsampler(config: Mapping[str, Any], sources: Mapping[str, FeatureSource]) -> Upsampler:
@@ -157,12 +179,15 @@ def make_photos(
 
 
 def make_validation_photos(config: Mapping[str, Any], sources: Mapping[str, FeatureSource]) -> dict[str, PhotoFolder]:
-    """Held-out photos, centre-cropped, of each source that has some: its `val`, or those of `data.val`.
+    """Held-out photos of each source that has some: its `val`, or those of `data.val`.
+
+    Those of `data.val` are centre-cropped; where the training takes native crops, they are such too, always the same.
 
     Label maps have no photos in common with others, so they are validated only where they have a `val`.
     """
     root = config["data"]["val"]
-    shared = None if root is None else _photos("data.val", {"root": root})
+    crop = "native" if config["data"]["photos"].get("crop") == "native" else "center"
+    shared = None if root is None else _photos("data.val", {"root": root, "crop": crop})
     found = {}
     for name, source in sources.items():
         own = config["sources"][name].get("val")

@@ -12,7 +12,7 @@ from naf.registry import Entry, entry
 from naf.weight_record import WeightRecord
 
 LIBRARY = "naf-upsampler"
-_PRECISION = ("dtype", "parity")  # what WeightRecord.about says of the file's numbers, not of the training
+PRECISION = ("dtype", "parity")  # what WeightRecord.about says of the file's numbers, not of the training
 _LICENCE = re.compile(r"[a-z0-9.+-]+")
 
 
@@ -99,11 +99,11 @@ def upsampler_card(record: WeightRecord, evaluation: Mapping[str, Any] | None = 
         usage=f'import naf\n\nupsampler = naf.create("{known.name}", weights="{weights}"{backbone})\n'
         "sharp = upsampler(naf.normalize(image), features, output_size)",
         training={
-            **{key: value for key, value in about.items() if key not in (*_PRECISION, "licence", "licence_note")},
+            **{key: value for key, value in about.items() if key not in (*PRECISION, "licence", "licence_note")},
             "configuration": settings,
         },
         evaluation=evaluation or {},
-        precision=". ".join(about[key] for key in _PRECISION if key in about),
+        precision=". ".join(about[key] for key in PRECISION if key in about),
         intended_use=f"Upsampling features {served}, for dense prediction, visualisation and research. The image is "
         "RGB, ImageNet-normalised (`naf.normalize`).",
         limits=_limits(known, about),

@@ -106,9 +106,12 @@ class PhotoData(L.LightningDataModule):
 
 
 def _validation_plan(name: str, source: SourceSpec, geometry: Geometry) -> StepPlan:
-    """Sizes of the source, or else of the first stage: the largest image, and the middle of the reduced sizes."""
+    """Sizes of the source, or else of the first stage: the largest image, and the middle of the reduced sizes.
+
+    A source may say the size of held-out photos itself.
+    """
     own = source.geometry or geometry
-    largest, middle = own.image_size[1], sum(own.reduced) / 2
+    largest, middle = getattr(source, "val_size", None) or own.image_size[1], sum(own.reduced) / 2
     fixed = Geometry((largest, largest), (middle, middle), own.guidance_ratio, own.guidance_max)
     return make_plan(0, [Stage(1, fixed, batch_size=1)], {name: _Sized(source.stride)}, _VALIDATION_SEED)
 

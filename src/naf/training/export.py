@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from naf.data.atomic import replace_file
+from naf.restoration import Restorer
 from naf.training.card import upsampler_card
+from naf.training.network import Network, record_of
 from naf.training.parity import PHOTO, SIDE, parity, reduced
+from naf.training.restorer_card import restorer_card
 from naf.training.trained import read_json, read_trained
-from naf.upsamplers.base import Upsampler
-from naf.weight_record import record_of
 from naf.weight_writer import write_weights
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
@@ -56,7 +57,7 @@ def export(
     Args:
         source: see :func:`naf.training.trained.read_trained`.
         output: where to, .safetensors.
-        name: of the upsampler, where the source does not say it.
+        name: of the upsampler or restorer ("denoise-naf"), where the source does not say it.
         config: constructor arguments, likewise.
         dtype: see :func:`export_upsampler`.
         evaluation: JSON files with results, for the card; each under the name of its file.
@@ -81,7 +82,7 @@ def export(
 
 
 def export_upsampler(
-    upsampler: Upsampler,
+    upsampler: Network,
     output: Path,
     *,
     about: Mapping[str, str],
@@ -89,12 +90,12 @@ def export_upsampler(
     dtype: str = "auto",
     overwrite: bool = False,
 ) -> Exported:
-    """Write an upsampler's weights, and the card NAME.md beside NAME.safetensors: both or neither.
+    """Write an upsampler's or a restorer's weights, and the card NAME.md beside NAME.safetensors: both or neither.
 
-    `naf.create` takes the configuration from the file.
+    `naf.create` and `naf.restoration.create` take the configuration from the file.
 
     Args:
-        upsampler: made by `naf.create`; float32, in evaluation mode, on the CPU.
+        upsampler: made by these; float32, in evaluation mode, on the CPU.
         output: where to, .safetensors.
         about: see :class:`naf.weight_record.WeightRecord`.
         evaluation: see :class:`naf.training.card.ModelCard`.
@@ -108,7 +109,7 @@ def export_upsampler(
         OSError: if it cannot be written.
     """
     card = _check_output(output, dtype, overwrite)
-    if upsampler.fits_one_image or not upsampler.state_dict():
+    if getattr(upsampler, "fits_one_image", False) or not upsampler.state_dict():
         raise ValueError(f"{upsampler.name!r} has no weights that serve other images: nothing to export")
     if not all(value.isfinite().all() for value in upsampler.state_dict().values()):
         raise ValueError(f"{upsampler.name!r} has weights that are not finite: its training failed")
@@ -129,7 +130,8 @@ def export_upsampler(
         f"({PHOTO}, {SIDE}x{SIDE}), computed in float32",
     }
     record = replace(record, about=facts)
-    text = upsampler_card(record, evaluation, output.name).markdown()
+    card_of = restorer_card if isinstance(upsampler, Restorer) else upsampler_card
+    text = card_of(record, evaluation, output.name).markdown()
 
     def write(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8")

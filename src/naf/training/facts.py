@@ -10,10 +10,12 @@ from typing import Any
 def facts_of(settings: Mapping[str, Any], result: Mapping[str, Any], steps: object) -> dict[str, str]:
     """The facts of a run, in words; those that are not known are left out."""
     sources, data = mapping(settings.get("sources")), mapping(settings.get("data"))
+    made = {name: mapping(value) for name, value in sources.items()}
     stages = [mapping(value) for value in mapping(settings.get("stages")).values()]
     roots = [data.get("root"), *(mapping(mapping(source).get("photos")).get("root") for source in sources.values())]
     found: dict[str, Any] = {
-        "backbones": "; ".join(_source(name, mapping(value)) for name, value in sources.items()),
+        "backbones": "; ".join(_source(name, value) for name, value in made.items() if "noise" not in value),
+        "noise": "; ".join(_call(value["noise"]) for value in made.values() if "noise" in value),
         "begun with": _brief(settings.get("weights")) if settings.get("weights") else None,
         "data": ", ".join(dict.fromkeys(_places(roots))),
         "steps": steps,

@@ -1,4 +1,4 @@
-"""An upsampler in training, as Lightning sees it."""
+"""An upsampler in training, as Lightning sees it; of restorers see :mod:`naf.training.restoration`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -16,8 +16,10 @@ from torch.optim import AdamW, Optimizer
 from torchmetrics import MeanMetric
 
 from naf.data.feature_cache import FeatureCache
+from naf.restoration import Restorer
 from naf.training.errors import TrainingError
 from naf.training.example import Example
+from naf.training.network import Network, name_of
 from naf.training.objective import Objective
 from naf.training.objectives.similarity import in_output_space
 from naf.training.photos import Batch
@@ -55,12 +57,16 @@ class TrainingModule(L.LightningModule):
         validated: names of the sources that have held-out photos.
 
     Raises:
-        ValueError: for an unknown schedule, or sources that do not offer what the objective needs.
+        ValueError: for an unknown schedule, sources that do not offer what the objective needs, or an objective that
+            trains the other kind of network.
     """
+
+    kinds: ClassVar[tuple[str, ...]] = ("loss", *BASELINES)
+    """What validation measures of each source."""
 
     def __init__(
         self,
-        upsampler: Upsampler,
+        upsampler: Network,
         objective: Objective,
         sources: Mapping[str, FeatureSource],
         stages: Sequence[Stage],
@@ -82,7 +88,13 @@ class TrainingModule(L.LightningModule):
                     f"source {name!r} cannot give features of any image, which {type(objective).__name__} needs: "
                     "train with a backbone or pixels"
                 )
-        self.upsampler, self.objective = upsampler.train(), objective.train()
+        if isinstance(upsampler, Restorer) != objective.trains_restorers:
+            raise ValueError(
+                f"objective is {type(objective).__name__}, which cannot train {name_of(upsampler)!r}: restorers need "
+                "objective=restoration and sources=noisy, upsamplers another objective"
+            )
+        self.upsampler: Network = upsampler.train()
+        self.objective = objective.train()
         self.sources = nn.ModuleDict(dict(sources)).requires_grad_(False).eval()
         self.stages, self.schedule, self.log_every = list(stages), schedule, log_every
         self.clip_norm, self.clip_first_steps = clip_norm, clip_first_steps
@@ -97,7 +109,7 @@ class TrainingModule(L.LightningModule):
         self._validated = list(validated)
         self._make_optimizer = optimizer or _adamw
         self._errors = nn.ModuleDict(
-            {name: nn.ModuleDict({kind: MeanMetric() for kind in ("loss", *BASELINES)}) for name in sources}
+            {name: nn.ModuleDict({kind: MeanMetric() for kind in self.kinds}) for name in sources}
         )
         self._batch: Batch | None = None
         self._local_terms: dict[str, Tensor] = {}
@@ -184,7 +196,8 @@ class TrainingModule(L.LightningModule):
         """The objective's own bookkeeping, and the log: a step's row has its number from 0."""
         del outputs, batch_idx
         plan, self._batch = batch.plan, None
-        self.objective.after_step(self.upsampler, plan.step)
+        if isinstance(self.upsampler, Upsampler):
+            self.objective.after_step(self.upsampler, plan.step)
         self._images += plan.batch_size
         if plan.step % self.log_every and plan.step + 1 < self.total_steps:
             return
@@ -199,32 +212,53 @@ class TrainingModule(L.LightningModule):
         del batch_idx
         example = self.example(batch, self.caches.get(batch.plan.source))
         size = example.target.shape[2:]
+        assert isinstance(self.upsampler, Upsampler)
         target, features = (in_output_space(self.upsampler, x) for x in (example.target, example.features))
         made = {kind: F.interpolate(features, size=size, mode=mode) for kind, mode in BASELINES.items()}
         made["loss"] = self.upsampler(example.guidance, example.features, size)
-        weight = 0 if batch.first < 0 else len(target)  # negative: a repetition that evens out the processes' shares
-        errors = self._errors[batch.plan.source]
-        assert isinstance(errors, nn.ModuleDict)
-        for kind, value in made.items():
-            errors[kind].update(F.mse_loss(value.float(), target), weight)  # type: ignore[operator]
+        self._measure(batch, {kind: F.mse_loss(value.float(), target) for kind, value in made.items()})
+
+    def _measure(self, batch: Batch, found: Mapping[str, Tensor]) -> None:
+        """Take the means of a batch into those of its source."""
+        weight = 0 if batch.first < 0 else len(batch.image01)  # negative: a repetition that evens out the shares
+        metrics = self._errors[batch.plan.source]
+        assert isinstance(metrics, nn.ModuleDict)
+        for kind, value in found.items():
+            metrics[kind].update(value, weight)  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
-        """Log each source's error and its relation to those of plain interpolation, and the means of these."""
-        values: dict[str, float] = {}
-        names = [name for name in self._errors if name in self._validated]
-        for name in names:
-            metrics = self._errors[name]
+        """Log what :meth:`validation_step` has measured, over all processes."""
+        found: dict[str, dict[str, float]] = {}
+        for name, metrics in self._errors.items():
+            if name not in self._validated:
+                continue
             assert isinstance(metrics, nn.ModuleDict)
-            found = {kind: float(metric.compute()) for kind, metric in metrics.items()}  # type: ignore[operator]
-            values[f"val/{name}/loss"] = found["loss"]
-            values |= {f"val/{name}/over_{kind}": found["loss"] / found[kind] for kind in BASELINES}
+            found[name] = {kind: float(metric.compute()) for kind, metric in metrics.items()}  # type: ignore[operator]
             for metric in metrics.values():
                 metric.reset()  # type: ignore[operator]
+        self.validation, self.validated_at = self._summarize(found), self.global_step
+        self._log(self.validation, self.global_step)
+
+    def _summarize(self, found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """Each source's error and its relation to those of plain interpolation, and the means of these."""
+        values: dict[str, float] = {}
+        for name, errors in found.items():
+            values[f"val/{name}/loss"] = errors["loss"]
+            values |= {f"val/{name}/over_{kind}": errors["loss"] / errors[kind] for kind in BASELINES}
         for kind in BASELINES:
-            relative = [values[f"val/{name}/over_{kind}"] for name in names]
+            relative = [values[f"val/{name}/over_{kind}"] for name in found]
             values[f"val/over_{kind}"] = sum(relative) / len(relative)
-        self.validation, self.validated_at = values, self.global_step
-        self._log(values, self.global_step)
+        return values
+
+    @property
+    def validation_words(self) -> str:
+        """The last validation in a line."""
+        ending = "/over_bilinear"
+        return "held-out error over that of bilinear: " + ", ".join(
+            f"{key.split('/')[1]} {value:.4f}"
+            for key, value in self.validation.items()
+            if key.endswith(ending) and key != f"val{ending}"
+        )
 
     @property
     def seconds(self) -> float:
@@ -237,7 +271,7 @@ class TrainingModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say which upsampler it is, and the time."""
-        checkpoint["upsampler"] = {"name": self.upsampler.name, "config": dict(self.upsampler.config or {})}
+        checkpoint["upsampler"] = {"name": name_of(self.upsampler), "config": dict(self.upsampler.config or {})}
         checkpoint["seconds"] = self.seconds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -22,6 +22,8 @@ class Objective(nn.Module, ABC):
     """Whether it runs the backbone on images of its own: no feature cache, and no label maps."""
     needs_segments: ClassVar[bool] = False
     """Whether it takes `Example.segments`."""
+    trains_restorers: ClassVar[bool] = False
+    """Whether it calls a `naf.restoration.Restorer`, not an upsampler."""
 
     @abstractmethod
     def forward(self, upsampler: Upsampler, example: Example) -> dict[str, Tensor]:

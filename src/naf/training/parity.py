@@ -12,7 +12,8 @@ from torch import Tensor
 
 from naf.data.image import read_image
 from naf.normalization import normalize
-from naf.upsamplers.base import Upsampler
+from naf.restoration import Restorer
+from naf.training.network import Network
 
 PHOTO = "astronaut"
 """NASA, public domain; scikit-image carries it."""
@@ -20,10 +21,11 @@ SIDE = 224
 """Pixels of the square of the photo that is taken."""
 _TOP_LEFT = (0, 112)  # face, hair, a flag, a model of a rocket
 _STRIDE, _CHANNELS = 16, 96  # of the features, where the method has no say
+_NOISE = 0.2  # deviation
 _KEPT_BELOW = 1024
 
 
-def reduced(upsampler: Upsampler, dtype: torch.dtype) -> dict[str, Tensor]:
+def reduced(upsampler: Network, dtype: torch.dtype) -> dict[str, Tensor]:
     """The state dict with its large parameters in another dtype.
 
     Buffers and parameters of fewer than 1024 values stay as they are: they take next to no space, and among them are
@@ -34,7 +36,7 @@ def reduced(upsampler: Upsampler, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def parity(upsampler: Upsampler, state: Mapping[str, Tensor]) -> float:
+def parity(upsampler: Network, state: Mapping[str, Tensor]) -> float:
     """How far the outputs of a rounded state dict are from the upsampler's own.
 
     Args:
@@ -52,8 +54,8 @@ def parity(upsampler: Upsampler, state: Mapping[str, Tensor]) -> float:
     return float(difference.nan_to_num(nan=torch.inf, posinf=torch.inf))
 
 
-def _scene(upsampler: Upsampler) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """Photo, features and output size that the upsampler takes.
+def _scene(upsampler: Network) -> tuple[Tensor, Tensor, tuple[int, int]] | tuple[Tensor]:
+    """Photo, features and output size that the upsampler takes; of a restorer the photo with noise.
 
     The features are the photo's patches under a random projection, standardised channel by channel.
     """
@@ -61,6 +63,9 @@ def _scene(upsampler: Upsampler) -> tuple[Tensor, Tensor, tuple[int, int]]:
 
     photo = read_image(Path(skimage.data.__file__).parent / f"{PHOTO}.png")
     top, left = _TOP_LEFT
+    if isinstance(upsampler, Restorer):
+        clean = photo[None, :, top : top + SIDE, left : left + SIDE]
+        return (clean + _NOISE * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)),)
     config = upsampler.config or {}
     stride = int(config.get("patch_size", _STRIDE))
     side = SIDE // stride * stride

@@ -25,6 +25,7 @@ from naf.benchmark.measure import machine
 from naf.configs.compose import plain
 from naf.data.atomic import replace_file
 from naf.provenance import command, commit
+from naf.restoration import Restorer
 from naf.training import build
 from naf.training.checkpoint import LAST, read_checkpoint
 from naf.training.config import check_same, stages_of
@@ -32,8 +33,10 @@ from naf.training.datamodule import PhotoData, whole_shares
 from naf.training.errors import Interrupted, TrainingError
 from naf.training.metrics_file import read_metrics
 from naf.training.module import TrainingModule
+from naf.training.network import name_of
 from naf.training.photos import DataError
 from naf.training.plan import Stage
+from naf.training.restoration import RestorationModule
 from naf.training.trainer import CHECKPOINTS, METRICS, make_trainer, precision_of, quiet
 
 CONFIG, RESULT = "config.yaml", "result.json"
@@ -87,7 +90,7 @@ def run(config: DictConfig, console: Console | None = None, *, stop: int | None 
             batch = whole_shares(stage.batch_size, trainer.world_size)
             if batch != stage.batch_size:
                 console.print(f"steps of {batch} images in place of {stage.batch_size}, for all processes to have some")
-        console.print(f"{folder}: {begun}, {module.upsampler.name} with {parameters:,} parameters", markup=False)
+        console.print(f"{folder}: {begun}, {name_of(module.upsampler)} with {parameters:,} parameters", markup=False)
     with _told(trainer, folder), _closed(trainer, module):
         trainer.fit(module, datamodule=data, ckpt_path=last if step else None, weights_only=True)
         if data.val and module.validated_at < trainer.global_step == total:
@@ -128,11 +131,12 @@ def _begin(values: Mapping[str, Any], folder: Path) -> None:
 
 def _parts(values: Mapping[str, Any], stages: list[Stage]) -> tuple[TrainingModule, PhotoData]:
     sources = build.make_sources(values)
-    upsampler = build.make_upsampler(values, sources)
+    network = build.make_network(values, sources)
     objective = build.make_objective(values, sources)
     held_out = build.make_validation_photos(values, sources)
-    module = TrainingModule(
-        upsampler,
+    kind = RestorationModule if isinstance(network, Restorer) else TrainingModule
+    module = kind(
+        network,
         objective,
         sources,
         stages,

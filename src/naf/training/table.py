@@ -12,6 +12,7 @@ from typing import Any
 from naf.data.atomic import replace_file
 
 _MEAN = "val/over_bilinear"
+_RESTORED = {"psnr": "PSNR", "ssim": "SSIM"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class Row:
 
 
 def write_table(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Write table.md and table.csv: what varies, losses, held-out errors over bilinear's, parameters, seconds.
+    """Write table.md and table.csv: what varies, losses, results on held-out photos, parameters, seconds.
+
+    Results are errors over bilinear's, of restorers PSNR and SSIM.
 
     Args:
         rows: the runs.
@@ -42,7 +45,8 @@ def write_table(rows: Sequence[Row], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     keys = list(dict.fromkeys(key for row in rows for key in row.varied))
     sources = dict.fromkeys(key for row in rows for key in row.result.get("validation", {}) if _is_of_source(key))
-    errors = [_MEAN, *(sources if len(sources) > 1 else ())]
+    restored = dict.fromkeys(key for row in rows for key in row.result.get("validation", {}) if _is_restored(key))
+    errors = [*restored] or [_MEAN, *(sources if len(sources) > 1 else ())]
     headings = [*keys, "train loss", *map(_heading, errors), "parameters", "seconds", "failure"]
     lines = [
         [
@@ -72,7 +76,13 @@ def _is_of_source(key: str) -> bool:
     return key.endswith("/over_bilinear") and key != _MEAN
 
 
+def _is_restored(key: str) -> bool:
+    return key.rpartition("/")[2] in _RESTORED
+
+
 def _heading(key: str) -> str:
+    if _is_restored(key):
+        return f"{_RESTORED[key.rpartition('/')[2]]}, {key.split('/')[1]}"
     return "error over bilinear" + ("" if key == _MEAN else f", {key.split('/')[1]}")
 
 

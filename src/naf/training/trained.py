@@ -1,4 +1,4 @@
-"""Trained weights as an upsampler with its history: runs of `naf train`, checkpoints, weight files."""
+"""Trained weights as an upsampler or restorer with its history: runs of `naf train`, checkpoints, weight files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from torch import Tensor
 
-from naf.registry import create, entry
+from naf.registry import entry
 from naf.training.facts import facts_of, mapping
-from naf.upsamplers.base import Upsampler
+from naf.training.network import Network, create, find_restorer
 from naf.weight_record import WEIGHTS_FILE, RecordError, read_folder_record, read_record
 from naf.weights import WeightsError, read_plain
 
@@ -25,7 +25,7 @@ _AT_THE_END = ("train_loss", "validation", "seconds")
 
 @dataclass(frozen=True)
 class Trained:
-    """An upsampler and where its weights come from.
+    """An upsampler or restorer and where its weights come from.
 
     Attributes:
         upsampler: in evaluation mode, on the CPU.
@@ -34,7 +34,7 @@ class Trained:
         is_run: whether they were trained by `naf train` here, not read from a file of unknown rights.
     """
 
-    upsampler: Upsampler
+    upsampler: Network
     about: Mapping[str, str]
     evaluation: Mapping[str, Any]
     is_run: bool = False
@@ -100,11 +100,11 @@ def _of_run(checkpoint: Path, content: Mapping[str, Any], name: str, config: dic
 
 def _create(
     source: Path, name: str, told: str, weights: Path | Mapping[str, Tensor], config: Mapping[str, Any]
-) -> Upsampler:
+) -> Network:
     chosen = name or told
     if not chosen:
         raise ValueError(f"{source} does not say which upsampler it holds: name it with --upsampler")
-    if entry(chosen).needs_backbone:
+    if find_restorer(chosen) is None and entry(chosen).needs_backbone:
         raise ValueError(f"upsampler is {chosen!r}, which is built around a backbone: call export_upsampler with it")
     return create(chosen, weights=weights, **config)
 

@@ -13,18 +13,24 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
 
 from naf.data.features import write_picture
+from naf.restoration import metrics
 from naf.training.datamodule import PhotoData
 from naf.training.module import TrainingModule
 from naf.training.objectives.similarity import in_output_space
 from naf.training.photos import Batch
+from naf.training.restoration import RestorationModule
+from naf.upsamplers.base import Upsampler
 from naf.visualization import Panel, PCAColors, comparison_sheet
 from naf.visualization.pca import to_image
 
 _WIDTH = 240  # pixels of a panel
+_RESTORED_WIDTH = 448
 
 
 class Pictures(L.Callback):
     """Photo, input, bilinear, prediction and target side by side, in the target's principal components.
+
+    Of restorers: noisy image, restored image and clean image.
 
     Written to a folder, and to TensorBoard and W&B where these log.
 
@@ -55,7 +61,8 @@ class Pictures(L.Callback):
         pl_module.eval()
         for number, photo in enumerate(self._batches):
             with trainer.precision_plugin.val_step_context():
-                sheet = draw(pl_module, photo.to(pl_module.device), f"step {step}, {photo.plan.source}")
+                drawn = draw_restored if isinstance(pl_module, RestorationModule) else draw
+                sheet = drawn(pl_module, photo.to(pl_module.device), f"step {step}, {photo.plan.source}")
             write_picture(self.folder / f"{step:07d}_{number}.png", sheet)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
@@ -68,6 +75,7 @@ class Pictures(L.Callback):
 @torch.no_grad()
 def draw(module: TrainingModule, batch: Batch, title: str) -> Image.Image:
     """The sheet of a batch's first image."""
+    assert isinstance(module.upsampler, Upsampler)
     example = module.example(batch)
     size = example.target.shape[2:]
     target, features = (in_output_space(module.upsampler, x) for x in (example.target, example.features))
@@ -84,3 +92,20 @@ def draw(module: TrainingModule, batch: Batch, title: str) -> Image.Image:
     maps = {"input": features, "bilinear": smooth, module.upsampler.name: predicted, "target": target}
     photo = Panel(to_image(example.image01[0]), "photo", f"{batch.plan.image_size} pixels")
     return comparison_sheet([photo, *(panel(*item) for item in maps.items())], title=title, width=_WIDTH)
+
+
+@torch.no_grad()
+def draw_restored(module: TrainingModule, batch: Batch, title: str) -> Image.Image:
+    """The sheet of a batch's first image, of a restorer."""
+    example = module.example(batch)
+    clean = example.target[:1]
+
+    def panel(name: str, x: torch.Tensor) -> Panel:
+        caption = f"{metrics.psnr(x, clean).item():.2f} dB, SSIM {metrics.ssim(x, clean).item():.3f}"
+        return Panel(to_image(x[0].clamp(0, 1)), name, caption)
+
+    restored = module.upsampler(example.features).float()[:1]
+    size = f"{clean.shape[2]} x {clean.shape[3]} pixels"
+    maps = {"noisy": example.features[:1], module.upsampler.name: restored}
+    panels = [*(panel(*item) for item in maps.items()), Panel(to_image(clean[0]), "clean", size)]
+    return comparison_sheet(panels, title=title, width=_RESTORED_WIDTH)

@@ -76,14 +76,8 @@ class Report(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say what was found."""
         assert isinstance(pl_module, TrainingModule)
-        if not trainer.is_global_zero:
-            return
-        found = ", ".join(
-            f"{key.split('/')[1]} {value:.4f}"
-            for key, value in pl_module.validation.items()
-            if key.endswith("/over_bilinear") and key != "val/over_bilinear"
-        )
-        self._say(f"step {trainer.global_step}/{self.total}: held-out error over that of bilinear: {found}")
+        if trainer.is_global_zero:
+            self._say(f"step {trainer.global_step}/{self.total}: {pl_module.validation_words}")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Take the bar away."""

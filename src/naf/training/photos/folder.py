@@ -54,10 +54,11 @@ class PhotoFolder:
     Args:
         roots: folder or folders. Hidden files and folders are left out.
         crop: "center": the short side is resized to the image size and the centre cropped, as the official code does.
-            "random": squares anywhere.
-        views: of random crops, how many each photo has: they come again, so their features can be cached. None for a
-            new one each time.
-        flip: mirror every second random crop.
+            "random": squares anywhere. "native": squares of the image size anywhere, pixels as they are; smaller photos
+            are enlarged.
+        views: of random and native crops, how many each photo has: they come again, so their features can be cached.
+            None for a new one each time.
+        flip: mirror every second of them.
         scale: side of a random crop as a share of the photo's short side, (least, largest).
         segments: where the label maps of a photo are: a path with the fields {root}, {parent} (the photo's folder
             below its root), {name} and {stem}, and wildcards; where several fit, each step draws one. Examples:
@@ -73,20 +74,20 @@ class PhotoFolder:
         self,
         roots: str | Path | Sequence[str | Path],
         *,
-        crop: Literal["center", "random"] = "center",
+        crop: Literal["center", "random", "native"] = "center",
         views: int | None = None,
         flip: bool = False,
         scale: tuple[float, float] = (1.0, 1.0),
         segments: str | None = None,
     ) -> None:
-        if crop not in ("center", "random"):
-            raise ValueError(f'crop is {crop!r}, expected "center" or "random"')
+        if crop not in ("center", "random", "native"):
+            raise ValueError(f'crop is {crop!r}, expected "center", "random" or "native"')
         low, high = scale
         if not 0 < low <= high <= 1:
             raise ValueError(f"scale is {tuple(scale)}, expected (least, largest) shares above 0 and at most 1")
         if views is not None and views < 1:
             raise ValueError(f"views is {views}, expected at least 1, or None for new ones each time")
-        if crop == "center" and (views is not None or flip or (low, high) != (1, 1)):
+        if (crop == "center" and (views is not None or flip)) or (crop != "random" and (low, high) != (1, 1)):
             raise ValueError('views, flip and scale are of random crops: expected crop="random" with them')
         if segments is not None:
             check_template(segments)
@@ -141,8 +142,10 @@ class PhotoFolder:
         if self.crop == "center":
             view = View.center(height, width, plan.image_size)
         else:
+            share = min(1.0, plan.image_size / min(height, width))  # of the short side
+            scale = self.scale if self.crop == "random" else (share, share)
             view = View.random(
-                height, width, plan.image_size, self.scale, self.flip, self._view_generator(photo_index, generator)
+                height, width, plan.image_size, scale, self.flip, self._view_generator(photo_index, generator)
             )
         is_repeatable = self.crop == "center" or self.views is not None
         return Sample(

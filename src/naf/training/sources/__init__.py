@@ -2,7 +2,8 @@
 
 from naf.training.sources.backbone import BackboneSource
 from naf.training.sources.base import FeatureSource
+from naf.training.sources.noisy import NoisySource
 from naf.training.sources.pixels import PixelSource
 from naf.training.sources.segments import SegmentSource
 
-__all__ = ["BackboneSource", "FeatureSource", "PixelSource", "SegmentSource"]
+__all__ = ["BackboneSource", "FeatureSource", "NoisySource", "PixelSource", "SegmentSource"]
