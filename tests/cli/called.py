@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from naf.cli import app, main
+from naf.visualization import comparison_sheet
 
 
 def invoke_verb(verb, *arguments, status=0):
@@ -25,3 +26,15 @@ def error_of_verb(verb, monkeypatch, capsys, *arguments):
     assert said.startswith("error: ")
     assert said.count("\n") == 1
     return said
+
+
+def record_sheets(monkeypatch, verb):
+    """A list that takes the panels and options of each sheet that a verb's module draws."""
+    calls = []
+
+    def record(panels, **options):
+        calls.append((panels, options))
+        return comparison_sheet(panels, **options)
+
+    monkeypatch.setattr(verb, "comparison_sheet", record)
+    return calls

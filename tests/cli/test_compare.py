@@ -8,8 +8,8 @@ from skimage import data
 
 import naf
 from naf.cli import compare, sheets
-from naf.visualization import PCAColors, comparison_sheet, to_image
-from tests.cli.called import error_of_verb, invoke_verb
+from naf.visualization import PCAColors, to_image
+from tests.cli.called import error_of_verb, invoke_verb, record_sheets
 
 
 @pytest.fixture
@@ -21,15 +21,7 @@ def photo(tmp_path):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The panels and options that sheets are drawn with."""
-    calls = []
-
-    def record(panels, **options):
-        calls.append((panels, options))
-        return comparison_sheet(panels, **options)
-
-    monkeypatch.setattr(compare, "comparison_sheet", record)
-    return calls
+    return record_sheets(monkeypatch, compare)
 
 
 def test_a_sheet_says_what_was_measured_where(photo, drawn):

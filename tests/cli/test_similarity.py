@@ -8,8 +8,8 @@ from skimage import data
 
 import naf
 from naf.cli import similarity
-from naf.visualization import comparison_sheet, heat_image, heat_range, mark
-from tests.cli.called import error_of_verb, invoke_verb
+from naf.visualization import heat_image, heat_range, mark
+from tests.cli.called import error_of_verb, invoke_verb, record_sheets
 
 
 @pytest.fixture
@@ -21,15 +21,7 @@ def photo(tmp_path):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The panels and options that sheets are drawn with."""
-    calls = []
-
-    def record(panels, **options):
-        calls.append((panels, options))
-        return comparison_sheet(panels, **options)
-
-    monkeypatch.setattr(similarity, "comparison_sheet", record)
-    return calls
+    return record_sheets(monkeypatch, similarity)
 
 
 def test_pictures_are_the_cosine_with_the_features_of_the_pixel(photo, drawn):
