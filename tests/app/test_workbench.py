@@ -460,6 +460,20 @@ def test_weights_that_the_hub_does_not_give_are_told_at_once(bench, photo, monke
     assert said.startswith("backbone 'resnet18.a1_in1k': its weights are not in the local cache and the hub does not")
 
 
+def test_repositories_that_the_hub_does_not_give_are_told_at_once(bench, photo, monkeypatch):
+    asked = []
+
+    def is_within_reach(repository, *, files, revision):
+        asked.append((repository, revision))
+        return False
+
+    monkeypatch.setattr("naf.app.networks.is_within_reach", is_within_reach)
+    monkeypatch.setattr("naf.app.networks.load_backbone", lambda *_: pytest.fail("tried"))
+    for name in ("hf:user/model", "hf:user/model@v2"):
+        assert "not in the local cache" in error_of(bench.coarse, photo, Settings(name, 64, 128))
+    assert asked == [("user/model", "main"), ("user/model", "v2")]
+
+
 def test_a_folder_that_looks_like_a_repository_is_not_read(bench, photo, tmp_path, monkeypatch):
     (tmp_path / "user" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

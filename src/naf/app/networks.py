@@ -12,6 +12,7 @@ import torch
 
 from naf.app.analysis import WorkbenchError
 from naf.backbones.base import Backbone
+from naf.backbones.reach import is_within_reach
 from naf.backbones.timm import is_available
 from naf.loading import load_backbone, load_upsampler, weights_for
 from naf.registry import entry, list_upsamplers
@@ -133,11 +134,19 @@ class Networks:
 
 
 def _check_reach(name: str) -> None:
-    """Refuse weights of timm that cannot be had now, in 3 seconds: the hub's client would try for most of a minute."""
+    """Refuse weights that cannot be had now, in 3 seconds: the hub's clients would try for most of a minute."""
     import timm
 
-    is_known = ":" not in name and timm.is_model(name)
-    if is_known and getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None) and not is_available(name):
+    if Path(name.removeprefix("hf:")).is_dir():
+        return
+    if _REPOSITORY.fullmatch(name):
+        repository, _, revision = name.removeprefix("hf:").partition("@")
+        is_there = is_within_reach(repository, files=("config.json",), revision=revision or "main")
+    elif ":" not in name and timm.is_model(name) and getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None):
+        is_there = is_available(name)
+    else:
+        return
+    if not is_there:
         raise WorkbenchError(
             f"backbone {name!r}: its weights are not in the local cache and the hub does not answer; embedded and hog "
             "need none"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import time
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from naf.backbones.base import Backbone
+from naf.backbones.reach import is_within_reach
 from naf.normalization import standardize
 
 
@@ -100,24 +100,11 @@ class TimmBackbone(Backbone):
 def is_available(name: str, timeout: float = 3.0) -> bool:
     """Whether timm's weights of a model are in the local cache, or the hub answers within `timeout` seconds."""
     import timm
-    from huggingface_hub import constants, try_to_load_from_cache
-    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
     repository = getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None)
     if not repository:
         return False
-    if any(
-        isinstance(try_to_load_from_cache(repository, file), str) for file in ("model.safetensors", "pytorch_model.bin")
-    ):
-        return True
-    if constants.HF_HUB_OFFLINE:
-        return False
-    start = time.monotonic()
-    try:
-        answer = get_session().head(f"{constants.ENDPOINT}/{repository}/resolve/main/config.json", timeout=timeout)
-    except Exception:  # whatever the HTTP client raises, the hub did not answer
-        return False
-    return answer.status_code < 400 and time.monotonic() - start < timeout
+    return is_within_reach(repository, files=("model.safetensors", "pytorch_model.bin"), timeout=timeout)
 
 
 def _create(name: str, pretrained: bool) -> tuple[Any, bool]:
