@@ -1,6 +1,7 @@
 """Shared settings: two threads, hypothesis without deadlines or chance, Triton's interpreter where no GPU is."""
 
 import importlib.util
+import logging
 import os
 
 # Threads that wait sleep: spinning ones make small operations slow beside other programs. Read when torch is loaded.
@@ -27,6 +28,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("naf")
+
+
+@pytest.fixture(autouse=True)
+def log_level():
+    """The command line quiets the library's log for its own process, which here is that of all tests."""
+    log = logging.getLogger("naf")
+    before = log.level
+    yield
+    log.setLevel(before)
 
 
 @pytest.fixture(scope="session")
