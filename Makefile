@@ -42,7 +42,8 @@ notebooks: $(VENV)/installed-test
 	$(BIN)/python notebooks/execute.py
 
 browser:
-	command -v chromium || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
+	command -v chromium || { apt-get update && \
+		DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium fonts-dejavu-core; }
 
 install: $(VENV)/installed
 
