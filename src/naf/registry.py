@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -107,7 +108,7 @@ def entry(name: str) -> Entry:
     try:
         return _ENTRIES[name]
     except KeyError:
-        raise ValueError(f"upsampler {name!r} is unknown{_suggest(name, _ENTRIES)}") from None
+        raise ValueError(f"upsampler {name!r} is unknown{suggest(name, _ENTRIES)}") from None
 
 
 def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto", **config: Any) -> Upsampler:
@@ -141,9 +142,7 @@ def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto"
         WeightsError: if the weights are not to be had or do not fit.
     """
     known = entry(name)
-    for key in config:
-        if key not in known.options:
-            raise TypeError(f"{name!r} has no argument {key!r}; it takes {', '.join(known.options) or 'none'}")
+    check_arguments(name, config, known.options)
     source = weight_files.find(name, weights)
     needed = _needed(known, source)
     # A file of the same name was trained with a configuration of its own, a plain one of that name or not.
@@ -159,9 +158,7 @@ def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto"
         faults = ", ".join(f"{key} is {stated[key]!r}, but {source.label} needs {needed[key]!r}" for key in clash)
         raise ValueError(faults)
     config = {**known.config, **needed, **config}
-    with torch.random.fork_rng(devices=[], enabled=weights is not None):
-        if weights is not None:
-            torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
+    with seeded(enabled=weights is not None):
         upsampler = known.cls(**config).eval()
     upsampler.name, upsampler.config = name, known.full_config(config)
     if next(upsampler.parameters(), None) is not None or not (weights is None or weights == "auto"):
@@ -181,17 +178,50 @@ def _needed(known: Entry, source: weight_files.Source) -> Mapping[str, Any]:
     other = _ENTRIES.get(record.upsampler)
     if other is None or other.cls is not known.cls:
         raise weight_files.WeightsError(f"{source.label} holds weights of {record.upsampler!r}, not of {known.name!r}")
-    unknown = sorted(record.config.keys() - set(known.options))
-    if unknown:
-        raise weight_files.WeightsError(
-            f"{source.label} was made with arguments that {known.name!r} does not have here: {', '.join(unknown)}. "
-            "A newer version of the package may have them"
-        )
+    check_known(known.name, source, known.options)
     # An older file does not name arguments that came later: it was made with what they are by default.
     config = other.full_config({**other.config, **record.config})
     return {key: value for key, value in config.items() if value is not inspect.Parameter.empty}
 
 
-def _suggest(name: str, known: Mapping[str, object]) -> str:
+# What the registry of restorers needs as well.
+
+
+def suggest(name: str, known: Mapping[str, object]) -> str:
+    """The end of an error about an unknown name: the closest known one, and all of them."""
     close = difflib.get_close_matches(str(name), known, n=1)
     return (f", did you mean {close[0]!r}? " if close else ". ") + f"Known: {', '.join(sorted(known))}"
+
+
+def check_arguments(name: str, config: Mapping[str, Any], options: Sequence[str]) -> None:
+    """Refuse constructor arguments that a method does not have.
+
+    Raises:
+        TypeError: then; lists the known ones.
+    """
+    for key in config:
+        if key not in options:
+            raise TypeError(f"{name!r} has no argument {key!r}; it takes {', '.join(options) or 'none'}")
+
+
+def check_known(name: str, source: weight_files.Source, options: Sequence[str]) -> None:
+    """Refuse a file that was made with constructor arguments that a method does not have.
+
+    Raises:
+        WeightsError: then.
+    """
+    unknown = sorted((source.record.config if source.record else {}).keys() - set(options))
+    if unknown:
+        raise weight_files.WeightsError(
+            f"{source.label} was made with arguments that {name!r} does not have here: {', '.join(unknown)}. "
+            "A newer version of the package may have them"
+        )
+
+
+@contextmanager
+def seeded(*, enabled: bool) -> Iterator[None]:
+    """Parameters that are drawn meanwhile are always the same; the global generator goes on as if none had been."""
+    with torch.random.fork_rng(devices=[], enabled=enabled):
+        if enabled:
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
+        yield

@@ -10,8 +10,9 @@ import gradio as gr
 
 from naf.app import markup
 from naf.app.analysis import Cancelled, Report, Settings, part, silent
-from naf.app.failures import EXPECTED, one_line, told
+from naf.app.failures import EXPECTED, told
 from naf.app.interface import Page
+from naf.app.networks import first_line
 from naf.app.sessions import Session, Sessions
 from naf.app.shelf import Shelf
 from naf.app.views import Updates, Views
@@ -207,7 +208,7 @@ class Handlers:
         except EXPECTED as error:
             if session.work is flag:
                 session.wanted = None
-                why = one_line(error)
+                why = first_line(error)
                 views = self.views.give_up(session, "That did not work", why) if session.photo else self.views.clear()
                 yield {**ended, page.status: markup.failed(why), **views}
             raise told(error) from error

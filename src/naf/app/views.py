@@ -10,8 +10,9 @@ import gradio as gr
 
 from naf.app import markup
 from naf.app.analysis import Report
-from naf.app.failures import EXPECTED, one_line
+from naf.app.failures import EXPECTED
 from naf.app.interface import KERNEL_SIZES, Page, View
+from naf.app.networks import first_line
 from naf.app.sessions import Session
 from naf.app.shelf import Shelf
 from naf.app.workbench import MOST_COMPARED, Workbench
@@ -42,7 +43,7 @@ class Views:
         try:
             updates: Updates = getattr(self, f"_draw_{tab}")(session, view, report)
         except EXPECTED as error:
-            return _refused(view, one_line(error))
+            return _refused(view, first_line(error))
         session.drawn[tab] = key
         return {view.empty: "", **updates}
 

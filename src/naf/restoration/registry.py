@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from naf import weights as weight_files
+from naf.registry import check_arguments, check_known, seeded, suggest
 from naf.releases import Release
 from naf.restoration.base import Restorer
 from naf.restoration.noise import NOISES
@@ -92,9 +92,7 @@ def entry(name: str) -> Entry:
     try:
         return _ENTRIES[name]
     except KeyError:
-        close = difflib.get_close_matches(str(name), _ENTRIES, n=1)
-        hint = f", did you mean {close[0]!r}? " if close else ". "
-        raise ValueError(f"restorer {name!r} is unknown{hint}Known: {', '.join(list_restorers())}") from None
+        raise ValueError(f"restorer {name!r} is unknown{suggest(name, _ENTRIES)}") from None
 
 
 def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto", **config: Any) -> Restorer:
@@ -130,9 +128,7 @@ def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto"
         torch.Size([1, 3, 31, 45])
     """
     known = entry(name)
-    for key in config:
-        if key not in known.options:
-            raise TypeError(f"{name!r} has no argument {key!r}; it takes {', '.join(known.options) or 'none'}")
+    check_arguments(name, config, known.options)
     source = _find(known, weights)
     needed = _needed(known, source)
     clash = [
@@ -146,9 +142,7 @@ def create(name: str, weights: str | Path | Mapping[str, Tensor] | None = "auto"
         faults = ", ".join(f"{key} is {config[key]!r}, but {source.label} needs {needed[key]!r}" for key in clash)
         raise ValueError(faults)
     config = {**needed, **config}
-    with torch.random.fork_rng(devices=[], enabled=weights is not None):
-        if weights is not None:
-            torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
+    with seeded(enabled=weights is not None):
         restorer = known.cls(**config).eval()
     restorer.name, restorer.config = name, known.full_config(config)
     _fill(restorer, source)
@@ -198,12 +192,7 @@ def _needed(known: Entry, source: weight_files.Source) -> Mapping[str, Any]:
         raise weight_files.WeightsError(
             f"{source.label} holds weights of {record.upsampler!r}, not of {known.record_name!r}"
         )
-    unknown = sorted(record.config.keys() - set(known.options))
-    if unknown:
-        raise weight_files.WeightsError(
-            f"{source.label} was made with arguments that {known.name!r} does not have here: {', '.join(unknown)}. "
-            "A newer version of the package may have them"
-        )
+    check_known(known.name, source, known.options)
     return known.full_config(record.config)  # an older file does not name arguments that came later
 
 
