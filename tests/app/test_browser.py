@@ -172,23 +172,6 @@ def test_a_click_on_the_photo_asks_what_is_alike(page):
     screenshot(page, "3-similarity")
 
 
-def test_the_last_of_many_quick_clicks_wins(page):
-    take_sample(page)
-    click_at(page, "#naf-photo", 0.5, 0.3)
-    until_loaded(page, "#naf-similarity-sharp")
-    box = page.locator("#naf-similarity-coarse img").bounding_box()
-    for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):  # none waits for the one before
-        page.mouse.click(box["x"] + share * box["width"], box["y"] + share * box["height"])
-    page.mouse.click(box["x"] + 0.25 * box["width"], box["y"] + 0.75 * box["height"])
-    page.wait_for_function(
-        "() => { const found = document.querySelector('#naf-similarity-note').innerText.match(/(\\d+), (\\d+)/);"
-        " return Math.abs(found[1] - 112) < 5 && Math.abs(found[2] - 336) < 5 }"
-    )
-    page.get_by_role("tab", name="Attention").last.click()  # which asks for the point that the server keeps
-    x, y = chosen_pixel(page)
-    until_says(page, "#naf-attention-note", f"({x}, {y})")
-
-
 def test_attention_is_that_of_the_chosen_pixel(page):
     take_sample(page)
     click_at(page, "#naf-photo", 0.5, 0.3)

@@ -109,3 +109,12 @@ def test_only_what_was_uploaded_is_taken(tmp_path):
 def test_a_page_without_a_photo_says_so(sessions):
     with pytest.raises(WorkbenchError, match="drop one"):
         _ = sessions.of("a").opened
+
+
+def test_a_choice_that_was_overtaken_is_not_taken_up(sessions):
+    session = sessions.of("a")
+    assert session.choose(2.0, point=(0.2, 0.2))
+    assert not session.choose(1.0, point=(0.1, 0.1))
+    assert session.point == (0.2, 0.2)
+    assert session.choose(3.0, point=(0.3, 0.3))
+    assert session.point == (0.3, 0.3)

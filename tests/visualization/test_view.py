@@ -1,5 +1,7 @@
 """A view answers as the full map does, whether it keeps the map or not."""
 
+import copy
+
 import pytest
 import torch
 
@@ -49,7 +51,7 @@ def test_heads_on_half_precision_do_not_overflow_or_round(name, dtype):
 def test_a_view_holds_no_graph():
     image01 = randn(1, 3, *SIZE).sigmoid()
     for name in ("naf", "loftup"):
-        guidance = small(name).requires_grad_().encode(naf.normalize(image01), SIZE, GRID)
+        guidance = copy.deepcopy(small(name)).requires_grad_().encode(naf.normalize(image01), SIZE, GRID)
         assert not FeatureView.of_guidance(guidance, Tiny()(image01)).vector(0, 0).requires_grad
 
 
