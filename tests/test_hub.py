@@ -15,6 +15,7 @@ from naf.training.export import export_upsampler
 from naf.upsamplers.naf import NAF
 from naf.weights import WeightsError
 from tests.helpers import NAMES, Tiny, small
+from tests.restoration import networks as restorers
 
 LEARNED = [name for name in NAMES if entry(name).needs_weights]
 FILES = ["README.md", "config.json", "model.safetensors"]
@@ -150,6 +151,36 @@ def strip(folder, config):
         (folder / "config.json").write_text(config)
 
 
+# Restorers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", restorers.NAMES)
+def test_a_folder_gives_the_same_restorer_back(tmp_path, name):
+    saved = restorers.small(name)
+    naf.hub.save_pretrained(saved, tmp_path)
+    assert files_in(tmp_path) == FILES
+    assert json.loads((tmp_path / "config.json").read_text())["upsampler"] == f"denoise-{name}"
+    front = yaml.safe_load((tmp_path / "README.md").read_text().split("---\n")[1])
+    assert front["pipeline_tag"] == "image-to-image"
+    for restored in (naf.hub.from_pretrained(tmp_path), naf.restoration.create(name, weights=tmp_path)):
+        assert type(restored) is type(saved)
+        assert (restored.name, restored.config, restored.training) == (name, saved.config, False)
+        assert same(restored.state_dict(), saved.state_dict())
+
+
+def test_a_restorers_card_and_calling_options_are_kept(tmp_path):
+    file = tmp_path / "naf.safetensors"
+    export_upsampler(restorers.small("naf"), file, about={"noise": "rain"}, evaluation={"Kodak": {"PSNR": 31.7}})
+    naf.hub.save_pretrained(naf.restoration.create("naf", weights=file), tmp_path / "folder")
+    assert "31.7" in (tmp_path / "folder" / "README.md").read_text()
+    again = naf.hub.from_pretrained(tmp_path / "folder", kernel_size=9)
+    assert (again.record.about["noise"], again.config["kernel_size"]) == ("rain", 9)
+    with pytest.raises(WeightsError, match=r"holds weights of 'denoise-naf', not of 'denoise-ircnn'"):
+        naf.restoration.create("ircnn", weights=tmp_path / "folder")
+    with pytest.raises(ValueError, match=r"make it with naf\.restoration\.create"):
+        naf.hub.save_pretrained(naf.restoration.naf.NAFRestorer(dim=16), tmp_path / "none")
+
+
 # Repositories -------------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +269,16 @@ def test_an_upload_sends_three_files_in_one_commit(tmp_path, api):
     for name, content in sent["content"].items():
         (tmp_path / name).write_bytes(content)
     assert same(naf.hub.from_pretrained(tmp_path).state_dict(), small("naf").state_dict())
+
+
+def test_a_restorer_is_uploaded_and_downloaded_alike(api, cache):
+    restorer = restorers.small("naf")
+    naf.hub.push_to_hub(restorer, "user/naf", commit_message="Denoiser")
+    for name, content in api.sent["content"].items():
+        (cache / name).write_bytes(content)
+    for restored in (naf.hub.from_pretrained("user/naf"), naf.restoration.create("naf", weights="hf:user/naf")):
+        assert same(restored.state_dict(), restorer.state_dict())
+        assert restored.weights_source.endswith(COMMIT) or restored.weights_source == str(cache)
 
 
 def test_a_name_that_no_repository_can_have_is_refused_before_anything_is_sent(api):

@@ -1,9 +1,9 @@
-"""The Hugging Face Hub: upsamplers as repositories of config.json, model.safetensors and README.md.
+"""The Hugging Face Hub: upsamplers and restorers as repositories of config.json, model.safetensors and README.md.
 
 The layout is that of huggingface_hub's `PyTorchModelHubMixin`, which saves and uploads here (:mod:`naf.hub_mixin`):
 its own classes read these folders, and folders that they wrote load here. The mixin is no base class of
 :class:`naf.Upsampler`, since `import naf` does without huggingface_hub; `save_pretrained` and `push_to_hub` are
-methods there all the same, and end here.
+methods there all the same, and end here. For restorers they are functions only.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naf.hub_files import PREFIX, DownloadError, fetch
-from naf.registry import create
 from naf.weight_record import WEIGHTS_FILE, RecordError, read_folder_record
 from naf.weights import WeightsError
 
 if TYPE_CHECKING:
-    from naf.upsamplers.base import Upsampler
+    from naf.training.network import Network
 
 
-def from_pretrained(source: str | Path, *, revision: str | None = None, **config: Any) -> Upsampler:
-    """The upsampler that a repository or folder holds, whichever it is.
+def from_pretrained(source: str | Path, *, revision: str | None = None, **config: Any) -> Network:
+    """The upsampler or restorer that a repository or folder holds, whichever it is.
 
     Args:
         source: "USER/REPOSITORY", also with "hf:" before it or "@REVISION" behind, or a folder.
@@ -29,12 +28,14 @@ def from_pretrained(source: str | Path, *, revision: str | None = None, **config
         config: constructor arguments that the file does not fix, as for `naf.create`: a backbone, calling options.
 
     Returns:
-        The upsampler in evaluation mode.
+        The network in evaluation mode.
 
     Raises:
         WeightsError: if it cannot be had, does not say which upsampler it holds, or does not fit.
         ValueError: if `config` contradicts it.
     """
+    from naf.training.network import create
+
     folder = Path(source)
     try:
         if not folder.is_dir():
@@ -49,17 +50,17 @@ def from_pretrained(source: str | Path, *, revision: str | None = None, **config
     return create(record.upsampler, weights=folder, **config)
 
 
-def save_pretrained(upsampler: Upsampler, folder: str | Path, *, card: str | Path | None = None) -> None:
-    """Write an upsampler as a folder that :func:`from_pretrained` and huggingface_hub's mixin read.
+def save_pretrained(upsampler: Network, folder: str | Path, *, card: str | Path | None = None) -> None:
+    """Write an upsampler or a restorer as a folder that :func:`from_pretrained` and huggingface_hub's mixin read.
 
     Args:
-        upsampler: made by `naf.create`; a backbone that it is built around is not stored.
+        upsampler: made by `naf.create` (a backbone that it is built around is not stored) or `naf.restoration.create`.
         folder: made if need be; files of an earlier call are replaced.
         card: Markdown file that becomes README.md. Default: the card beside the file that the weights came from, or
             else one made of what that file says of itself.
 
     Raises:
-        ValueError: if `naf.create` did not make the upsampler, or there is no such card.
+        ValueError: if these did not make it, or there is no such card.
         OSError: if it cannot be written.
     """
     from naf.hub_mixin import HubModel
@@ -68,7 +69,7 @@ def save_pretrained(upsampler: Upsampler, folder: str | Path, *, card: str | Pat
 
 
 def push_to_hub(
-    upsampler: Upsampler,
+    upsampler: Network,
     repository: str,
     *,
     card: str | Path | None = None,
@@ -78,7 +79,7 @@ def push_to_hub(
     create_pr: bool | None = None,
     token: str | None = None,
 ) -> str:
-    """Upload an upsampler, in one commit; the repository is made if need be.
+    """Upload an upsampler or a restorer, in one commit; the repository is made if need be.
 
     Args:
         upsampler: as for :func:`save_pretrained`.

@@ -8,7 +8,20 @@ import sys
 
 import typer
 
-from naf.cli import application, bench, compare, demo, evaluate, export, models, similarity, train, upsample, video
+from naf.cli import (
+    application,
+    bench,
+    compare,
+    demo,
+    denoise,
+    evaluate,
+    export,
+    models,
+    similarity,
+    train,
+    upsample,
+    video,
+)
 from naf.cli.console import fail
 
 app = typer.Typer(
@@ -22,6 +35,7 @@ app.command("upsample")(upsample.upsample)
 app.command("compare")(compare.compare)
 app.command("similarity")(similarity.similarity)
 app.command("video")(video.video)
+app.command("denoise")(denoise.denoise)
 app.command("app")(application.application)
 app.command("models")(models.models)
 app.command("demo")(demo.demo)

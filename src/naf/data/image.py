@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from torch import Tensor
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".avif"}
 )
-_ORIENTATION = 0x0112  # EXIF and TIFF tag
+ORIENTATION = 0x0112
+"""EXIF and TIFF tag."""
 
 
 class ImageError(ValueError):
@@ -36,20 +39,50 @@ def read_image(path: str | Path) -> Tensor:
         ImageError: if the file is missing, is no image, is damaged or too large to be decoded safely.
     """
     path = Path(path)
+    # Opened as a file: given a path, Pillow maps grey TIFFs into memory and turns them wrongly.
+    with decoding(path), path.open("rb") as file, Image.open(file) as image:
+        deep = _read_deep_tiff(path, image) if image.format == "TIFF" else None
+        array = _to_array(ImageOps.exif_transpose(image)) if deep is None else deep
+    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1).contiguous()
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Whatever fails in the block fails as :class:`ImageError` that names the file; one raised there stays as it is."""
     if not path.is_file():
         raise ImageError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     try:
-        # Opened as a file: given a path, Pillow maps grey TIFFs into memory and turns them wrongly.
-        with path.open("rb") as file, Image.open(file) as image:
-            deep = _read_deep_tiff(path, image) if image.format == "TIFF" else None
-            array = _to_array(ImageOps.exif_transpose(image)) if deep is None else deep
+        yield
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: is no image that Pillow can read, whatever its name says") from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise ImageError(f"{path}: too large to be decoded safely: {error}") from error
     except Exception as error:  # decoders fail on damaged files in every way
         raise ImageError(f"{path}: damaged or unreadable: {error}") from error
-    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1).contiguous()
+
+
+@contextmanager
+def tiff_decoding() -> Iterator[None]:
+    """What tifffile lacks is named as what to install."""
+    try:
+        yield
+    except ValueError as error:
+        if "imagecodecs" in str(error):
+            raise ValueError("16-bit TIFF with this compression needs `pip install imagecodecs`") from error
+        raise
+
+
+def turn(array: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, C) as the EXIF orientation says it is to be seen."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array
 
 
 def _to_array(image: Image.Image) -> np.ndarray:
@@ -75,38 +108,22 @@ def _read_deep_tiff(path: Path, header: Image.Image) -> np.ndarray | None:
     """
     import tifffile
 
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            samples = page.samplesperpixel
-            if page.dtype not in (np.uint16, np.uint32) or page.photometric != 2 or samples not in (3, 4):  # 2: RGB
-                return None
-            array = page.asarray()
-            if page.planarconfig == 2:  # channel by channel
-                array = np.moveaxis(array, 0, -1)
-            is_alpha = samples == 4 and tuple(page.extrasamples)[:1] in ((1,), (2,))
-            is_premultiplied = is_alpha and page.extrasamples[0] == 1
-    except ValueError as error:
-        if "imagecodecs" in str(error):
-            raise ValueError("16-bit TIFF with this compression needs `pip install imagecodecs`") from error
-        raise
+    with tiff_decoding(), tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        samples = page.samplesperpixel
+        if page.dtype not in (np.uint16, np.uint32) or page.photometric != 2 or samples not in (3, 4):  # 2: RGB
+            return None
+        array = page.asarray()
+        if page.planarconfig == 2:  # channel by channel
+            array = np.moveaxis(array, 0, -1)
+        is_alpha = samples == 4 and tuple(page.extrasamples)[:1] in ((1,), (2,))
+        is_premultiplied = is_alpha and page.extrasamples[0] == 1
     values = array.astype(np.float32) / np.iinfo(array.dtype).max
     rgb = values[..., :3]
     if is_alpha:
         alpha = values[..., 3:]
         rgb = rgb * (1 if is_premultiplied else alpha) + (1 - alpha)
-    return _turn(np.clip(rgb, 0, 1), header.getexif().get(_ORIENTATION, 1))
-
-
-def _turn(array: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W, C) as the EXIF orientation says it is to be seen."""
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    return array
+    return turn(np.clip(rgb, 0, 1), header.getexif().get(ORIENTATION, 1))
 
 
 def _unit(array: np.ndarray) -> np.ndarray:
