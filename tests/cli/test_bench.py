@@ -96,6 +96,18 @@ def test_quick_tells_ratios_targets_and_the_head(monkeypatch, tmp_path):
     assert f"{report['head_ratio']:.2f}x the 84 channels" in stdout
 
 
+def test_denoise_tells_both_backends_and_memory(monkeypatch, tmp_path):
+    from naf.benchmark import denoise
+
+    monkeypatch.setattr(denoise, "TRAINING_SIDE", 8)
+    sizes = ["--size", "16", "--dim", "16", "--kernel", "3"]
+    stdout = run("bench", "denoise", *sizes, "--rounds", "1", "--json", tmp_path / "denoise.json")
+    report = json.loads((tmp_path / "denoise.json").read_text(), parse_constant=pytest.fail)
+    assert f"({report['blocked_ms'] / report['window_ms']:.2f}x the window's time)" in stdout
+    assert f"{report['forward_ms'] / report['yardstick_ms']:.2f}x" in stdout
+    assert f"{report['peak_mib']:.0f} MiB\n" in stdout  # no aim at other sizes
+
+
 def test_pixels_tells_the_cost_at_each_side(tmp_path):
     stdout = run("bench", "pixels", "--sides", "32,64", "--json", tmp_path / "pixels.json")
     report = json.loads((tmp_path / "pixels.json").read_text())

@@ -48,6 +48,22 @@ def test_three_heads_filter_each_channel_by_its_own_weights():
     assert not torch.allclose(weights[0], weights[1], atol=1e-4)
 
 
+@pytest.mark.parametrize("tells", ["train", "attribute"])
+def test_coordinates_are_rescaled_at_random_in_training_alone(tells):
+    restorer, noisy = small("naf", rope_base=2.0), noisy_image(1, 3, 16, 16)
+
+    def set_mode(mode):
+        if tells == "train":
+            restorer.train(mode)
+        else:  # as Lightning does after a validation
+            for module in restorer.modules():
+                module.training = mode
+
+    for mode in (True, False, True):
+        set_mode(mode)
+        assert torch.equal(restorer(noisy), restorer(noisy)) != mode
+
+
 def test_coordinates_in_pixels_make_the_filter_the_same_in_an_image_of_any_size():
     # The left half of a larger image with the same statistics: each half is the other's mirror image.
     def change(coordinates):

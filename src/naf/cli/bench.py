@@ -10,6 +10,8 @@ import torch
 import typer
 from rich.table import Table
 
+from naf.benchmark.denoise import MEMORY_MIB, TRAINING_BATCH, TRAINING_SIDE
+from naf.benchmark.denoise import denoise as measure_denoise
 from naf.benchmark.peers import OfficialCost, PeersReport
 from naf.benchmark.peers import peers as measure_peers
 from naf.benchmark.pixel_cost import pixel_cost
@@ -63,6 +65,43 @@ def quick(
     console.print(f"the same above output    {report.above_output_mib:8.0f} MiB{aim}")
     console.print(f"84 channels              {report.narrow_ms:8.1f} ms")
     console.print(f"4096 channels, 21 heads  {report.head_ms:8.1f} ms   {report.head_ratio:.2f}x the 84 channels")
+    _write_json(json_file, report.as_dict())
+
+
+@app.command()
+def denoise(
+    size: Annotated[int, typer.Option(min=2, help="Rows and columns of the image.")] = 448,
+    dim: Annotated[int, typer.Option(min=16, help="Guidance channels, a multiple of 16.")] = 256,
+    kernel: Annotated[int, typer.Option(min=3, help="Pixels of the window's side, odd.")] = 15,
+    threads: Threads = None,
+    rounds: Rounds = 5,
+    json_file: JSONFile = None,
+) -> None:
+    """NAF as a denoiser, beside eight bare convolutions: its sliding window by two backends, and memory of a call."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    report = measure_denoise(side=size, dim=dim, kernel=kernel, rounds=rounds)
+
+    def line(label: str, time: float, ratio: str) -> None:
+        console.print(f"{label:24} {time:8.1f} ms   {ratio}")
+
+    def beside(time: float) -> str:
+        return f"{time / report.yardstick_ms:.2f}x"
+
+    console.print(f"{machine_line(report.setting)}, float32, medians of {rounds} rounds")
+    console.print(f"image {size}x{size}, {dim} guidance channels, kernel {kernel}")
+    line("eight bare convolutions", report.yardstick_ms, "")
+    line("encode", report.encode_ms, beside(report.encode_ms))
+    line("attention, window", report.window_ms, beside(report.window_ms))
+    ratio = report.blocked_ms / report.window_ms
+    line("attention, blocked", report.blocked_ms, f"{beside(report.blocked_ms)}  ({ratio:.2f}x the window's time)")
+    line("whole call", report.forward_ms, beside(report.forward_ms))
+    aim = f"  (aim: at most {MEMORY_MIB:g} MiB)" if (size, dim, kernel) == (448, 256, 15) else ""
+    console.print(f"{'memory of a call':24} {report.peak_mib:8.0f} MiB{aim}")
+    console.print(f"attention of {TRAINING_BATCH} crops of {TRAINING_SIDE}x{TRAINING_SIDE}, forward and backward:")
+    line("window", report.training_window_ms, "")
+    ratio = report.training_blocked_ms / report.training_window_ms
+    line("blocked", report.training_blocked_ms, f"{ratio:.2f}x the window's time")
     _write_json(json_file, report.as_dict())
 
 

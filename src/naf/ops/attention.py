@@ -4,8 +4,11 @@ Backends give the same numbers and gradients:
 
 - ``reference``: gathers the k x k keys of every pixel. The definition; slow, any dtype.
 - ``blocked``: dense products over tiles of pixels that share keys (see :mod:`naf.ops.tiling`). Any device.
-- ``triton``: the same tiles in kernels of their own, for CUDA devices (see :mod:`naf.ops.attention_triton`). float64,
-  values that heads share and each pixel takes from hundreds of cells, and deterministic training go to ``blocked``.
+- ``window``: the same for ratio 1 alone, where each pixel attends to the window around itself, with the overlap of
+  windows read in place (see :mod:`naf.ops.attention_window`). Any device; made for the CPU.
+- ``triton``: the tiles of ``blocked`` in kernels of their own, for CUDA devices (see :mod:`naf.ops.attention_triton`);
+  at ratio 1 those of :mod:`naf.ops.attention_window_triton`. float64 goes to ``blocked``, and so do, at other ratios,
+  deterministic training and values that heads share and each pixel takes from hundreds of cells.
 
 Scores, softmax and sums are taken in float32 (float64 if an operand is float64), whatever the dtype of the values.
 Products multiply float32. They multiply half precision on the ``triton`` backend where q, k and v all are of one kind,
@@ -50,15 +53,16 @@ def neighborhood_attention(
             heads' weights are then averaged first.
         neighborhood: which coarse cells each output pixel attends to.
         scale: factor on q·k before the softmax.
-        backend: "auto" ("triton" on CUDA devices where it is installed, else "blocked"), "triton", "blocked" or
-            "reference".
+        backend: "auto" ("triton" on CUDA devices where it is installed, "window" at ratio 1 on the CPU but for little
+            work, else "blocked"), "triton", "window", "blocked" or "reference".
 
     Returns:
         (B, n, Ho, Wo, e), or (B, 1, Ho, Wo, e) for shared values; dtype of v, laid out in memory as
         (B, Ho, Wo, n, e): channels last.
 
     Raises:
-        ValueError: if the shapes do not fit each other, or the backend is unknown or cannot run here.
+        ValueError: if the shapes do not fit each other, or the backend is unknown or cannot run here; if it is
+            "window" and the output grid is not that of the values.
     """
     _check(q, k, v, neighborhood)
     if backend not in _BACKENDS:

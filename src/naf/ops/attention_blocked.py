@@ -32,7 +32,7 @@ class BlockedAttention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, scale: float) -> Tensor:
         ctx.save_for_backward(q, k, v)
         ctx.neighborhood, ctx.scale = neighborhood, scale
-        ctx.may_merge = _may_merge(v)
+        ctx.may_merge = bears_zero_weights(v)
         batch, heads, height, width, _ = q.shape
         out = new_buffer((batch, height, width, v.shape[1], v.shape[-1]), v.dtype, v.device)
         dtype = compute_dtype(q, k, v)
@@ -67,7 +67,7 @@ class BlockedAttention(torch.autograd.Function):
         needs: Sequence[bool],
     ) -> tuple[Tensor | None, ...]:
         """Gradients of q, k and v, None where not needed."""
-        return _gradients(grad_out, q, k, v, neighborhood, scale, needs, _may_merge(v))
+        return _gradients(grad_out, q, k, v, neighborhood, scale, needs, bears_zero_weights(v))
 
 
 def _gradients(
@@ -127,7 +127,7 @@ def _has_fast_convolutions(device: torch.device) -> bool:
     return device.type == "cpu" and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
 
 
-def _may_merge(v: Tensor) -> bool:
+def bears_zero_weights(v: Tensor) -> bool:
     """Whether a tile may hold cells that some of its pixels do not use: 0 * NaN is NaN."""
     return torch.compiler.is_compiling() or bool(v.isfinite().all())
 

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from naf.ops.attention_blocked import BlockedAttention
+from naf.ops.attention_window import WindowAttention, pays
 from naf.ops.neighborhood import Axis, Neighborhood
+from naf.ops.sliding import sliding_window
 from naf.ops.triton_device import has_triton
 
-Backend = Literal["auto", "reference", "blocked", "triton"]
+Backend = Literal["auto", "reference", "blocked", "window", "triton"]
 
 _ARGUMENTS = "Tensor q, Tensor k, Tensor v, SymInt[] rows, SymInt[] cols, str rule, float extent, float scale"
 
@@ -38,14 +40,19 @@ def attend(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, scale: f
         As :func:`naf.ops.attention.neighborhood_attention`.
 
     Raises:
-        ValueError: if Triton is asked for and cannot run.
+        ValueError: if Triton is asked for and cannot run, or "window" and the output grid is not that of the values.
     """
+    if backend == "window" and sliding_window(neighborhood) is None:
+        raise ValueError(
+            f"backend is 'window' and the neighborhoods are those of an output {neighborhood.output_size} on a grid "
+            f"{neighborhood.grid}, expected windows that slide on one grid (ratio 1); 'blocked' takes any"
+        )
     if torch.compiler.is_dynamo_compiling() and neighborhood.axes is not None:
         rows, cols = neighborhood.axes
         sizes = [[axis.fine, axis.coarse, axis.start, axis.stop] for axis in (rows, cols)]
         return _attention(q, k, v, *sizes, rows.rule, float(rows.extent), scale, backend)  # type: ignore[no-any-return]
-    if torch.compiler.is_compiling() and backend == "auto":
-        backend = "blocked"  # an export: there is no memory that a kernel could read
+    if torch.compiler.is_compiling() and backend in ("auto", "window"):
+        backend = "blocked"  # an export: there is no memory that a kernel or a view across rows could read
     records = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     function = _function(q, k, v, neighborhood, backend, records)
     return function.apply(q, k, v, neighborhood, scale)  # type: ignore[no-any-return]
@@ -53,10 +60,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, scale: f
 
 def _function(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, backend: str, records: bool) -> Any:
     """The autograd function that serves these operands; `records` says whether a backward pass will follow."""
+    if backend == "window" or (backend == "auto" and pays(q, neighborhood)):
+        return WindowAttention
     if backend == "blocked" or (backend == "auto" and not has_triton(q.device)):
         return BlockedAttention
     if find_spec("triton") is None:
-        raise ValueError("backend is 'triton', expected 'auto' or 'blocked': the package triton is not installed")
+        raise ValueError(
+            "backend is 'triton', expected 'auto', 'blocked' or 'window': the package triton is not installed"
+        )
     from naf.ops import attention_triton  # only now: slow to import, and needed on few machines
 
     if q.device.type != "cuda" and not attention_triton.is_interpreted():
@@ -64,6 +75,11 @@ def _function(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, backe
             f"backend is 'triton' and the tensors are on {q.device}, expected a CUDA device; Triton's interpreter runs "
             "anywhere, slowly, where the environment has TRITON_INTERPRET=1"
         )
+    if sliding_window(neighborhood) is not None:
+        from naf.ops import attention_window_triton  # likewise
+
+        if attention_window_triton.serves(q, k, v, neighborhood):
+            return attention_window_triton.WindowTritonAttention
     if records and torch.are_deterministic_algorithms_enabled():
         return BlockedAttention  # the kernels add up gradients in any order
     serves = attention_triton.serves(q, k, v, neighborhood)
@@ -77,10 +93,12 @@ def _rebuild(rows: Sequence[int], cols: Sequence[int], rule: str, extent: float)
 
 def _prepare(q: Tensor, k: Tensor, v: Tensor, neighborhood: Neighborhood, backend: str) -> None:
     """Put tables on the device while a graph is traced: made during a capture, they would lie in its memory pool."""
-    if _function(q, k, v, neighborhood, backend, False) is not BlockedAttention:
-        from naf.ops.attention_triton import device_tiles
+    function = _function(q, k, v, neighborhood, backend, False)
+    if function not in (BlockedAttention, WindowAttention):
+        from naf.ops.attention_triton import TritonAttention, device_tiles
 
-        device_tiles(neighborhood, q.device)
+        if function is TritonAttention:
+            device_tiles(neighborhood, q.device)
 
 
 @torch.library.custom_op("naf::attention", mutates_args=(), schema=f"({_ARGUMENTS}, str backend) -> Tensor")

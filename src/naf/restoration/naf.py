@@ -7,6 +7,7 @@ There is no residual: what the network learns are weights.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,11 +86,14 @@ class NAFRestorer(Restorer):
         for name, part in naf.named_children():
             self.add_module(name, part)
 
-    def train(self, mode: bool = True) -> NAFRestorer:
-        """As any module."""
-        super().train(mode)
-        self._naf.train(mode)
-        return self
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As any module; NAF, which is no submodule, is told of training and evaluation here.
+
+        Not all come by `train`: Lightning sets `training` module by module after a validation.
+        """
+        super().__setattr__(name, value)
+        if name == "training":
+            self._naf.training = value
 
     def memory(self, size: tuple[int, int]) -> int:
         """That of the guidance and its making."""

@@ -24,15 +24,6 @@ class RestorationModule(TrainingModule):
 
     kinds: ClassVar[tuple[str, ...]] = ("loss", "psnr", "ssim", "noisy_psnr", "noisy_ssim")
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """As any step.
-
-        After a validation Lightning sets the modules' `training` one by one, past :meth:`NAFRestorer.train`, whose
-        NAF is no submodule.
-        """
-        self.upsampler.train()
-        super().on_train_batch_start(batch, batch_idx)
-
     def example(self, batch: Batch, cache: FeatureCache | None = None) -> Example:
         """What the objective gets of a batch."""
         example = super().example(batch, cache)

@@ -87,7 +87,7 @@ class NAF(Upsampler):
             "bilinear".
         position: "rope"; "none"; or "manhattan" or "gaussian": a learned spatial kernel (table 7, eq. 6), see
             :mod:`naf.upsamplers.naf_position`, computed without the kernels of `backend`.
-        backend: "auto", "triton", "blocked" or "reference": see :mod:`naf.ops.attention`.
+        backend: "auto", "triton", "window" (ratio 1 alone), "blocked" or "reference": see :mod:`naf.ops.attention`.
 
     Raises:
         ValueError: for values outside the above.
