@@ -61,7 +61,7 @@ def main() -> None:
             view = image[0, :, top:bottom, left:right].clamp(0, 1)
             panels.append(Panel(to_image(view), title, f"{decibel(image, clean):.2f} dB"))
         panels.append(Panel(to_image(clean[0, :, top:bottom, left:right]), "without noise"))
-    comparison_sheet(panels, columns=len(panels) // len(NOISES), width=360).save(arguments.output, quality=88)
+    comparison_sheet(panels, columns=len(panels) // len(NOISES), width=320).save(arguments.output, quality=88)
 
 
 def decibel(image: Tensor, clean: Tensor) -> float:

@@ -5,7 +5,9 @@ from functools import partial
 import pytest
 
 from naf.evaluation import probe
+from naf.evaluation.denoisers import Denoiser
 from tests.cli.called import error_of_verb, invoke_verb
+from tests.evaluation.tiny_photos import write_network, write_photos
 from tests.evaluation.tiny_set import TINY, write_camvid
 
 
@@ -24,9 +26,10 @@ invoke, error_of = partial(invoke_verb, "eval"), partial(error_of_verb, "eval")
 
 def test_help_lists_the_verbs():
     said = invoke("--help")
-    for verb in ("segmentation", "depth", "video", "filter", "ratio"):
+    for verb in ("segmentation", "depth", "video", "filter", "ratio", "denoise"):
         assert f" {verb} " in said
     assert "mean IoU" in invoke("segmentation", "--help")
+    assert "PSNR" in invoke("denoise", "--help")
 
 
 @pytest.mark.parametrize("verb", ["segmentation", "filter", "ratio"])
@@ -103,4 +106,56 @@ def test_what_is_missing_or_unknown_is_one_line(monkeypatch, capsys, arguments, 
 )
 def test_errors_are_one_line(monkeypatch, capsys, words, tmp_path, change, message):
     assert message in error_of(monkeypatch, capsys, "segmentation", *words, change)
+    assert not (tmp_path / "results").exists()
+
+
+# Denoising -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def noisy_words(tmp_path):
+    photos = write_photos(tmp_path / "photos", 2)
+    given = ["dataset=folder", f"dataset.root={photos}", "noise=gaussian", "noise.level=0.1,0.5", "device=cpu"]
+    return [*given, f"folder={tmp_path / 'results'}"]
+
+
+def test_denoise_writes_a_record_of_each_restorer_and_level_and_a_report(noisy_words, tmp_path):
+    words = [*noisy_words, f"restorer=noisy,mine=dncnn={write_network(tmp_path / 'net.safetensors')}", "pictures=1"]
+    stdout = invoke("denoise", *words)
+    assert "gaussian 0.5, mine, seed 0: psnr" in stdout
+    assert "4 results; naf eval report" in stdout
+    assert len(list((tmp_path / "results").rglob("*-restored.png"))) == 4
+    assert invoke("denoise", *words).count("there already") == 4
+    invoke("report", tmp_path / "results")
+    assert "| restorer" in (tmp_path / "results/report/report.md").read_text()
+
+
+def test_ctrl_c_in_denoising_says_how_to_go_on(noisy_words, monkeypatch):
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Denoiser, "__call__", stop)
+    said = invoke("denoise", *noisy_words, "restorer=noisy", status=130)
+    assert "stopped: the same command goes on from here" in said
+
+
+def test_a_restorer_that_cannot_be_had_is_told(noisy_words):
+    stdout = invoke("denoise", *noisy_words, "restorer=noisy,naf=/no/such/file.safetensors", status=1)
+    assert "failed: gaussian, naf=/no/such/file.safetensors: " in stdout
+    assert "2 results; naf eval report" in stdout
+    assert "2 runs failed" in stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("restorer=nosy", "restorer 'nosy' is unknown, did you mean 'noisy'?"),
+        ("noise.level=-1", "noise.level is -1, expected a number from 0"),
+        ("dataset.root=/no/such/folder", "/no/such/folder: no such folder, expected one with the images of folder"),
+        ("protocol=sampled", "protocol=sampled is unknown"),
+        ("upsampler=naf", "key 'upsampler' is unknown"),
+    ],
+)
+def test_errors_of_denoising_are_one_line(monkeypatch, capsys, noisy_words, tmp_path, change, message):
+    assert message in error_of(monkeypatch, capsys, "denoise", *noisy_words, "restorer=noisy", change)
     assert not (tmp_path / "results").exists()

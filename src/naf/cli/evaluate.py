@@ -1,4 +1,4 @@
-"""`naf eval`: measure upsamplers by what a linear layer or a video makes of their features."""
+"""`naf eval`: measure upsamplers by what a linear layer or a video makes of their features, and restorers by noise."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ _HELP = {
     "video": "Masks of a first frame carried through a video by feature affinity: J and F.",
     "filter": "Segmentation with upsamplers as filters on the features' own grid.",
     "ratio": "Segmentation from images of several sizes, at one target size.",
+    "denoise": "Restorers on images with Gaussian or salt and pepper noise: PSNR and SSIM.",
 }
 
 app = typer.Typer(
-    no_args_is_help=True, help="Evaluate upsamplers on data sets; gather the results into tables and plots."
+    no_args_is_help=True,
+    help="Evaluate upsamplers and restorers on data sets; gather the results into tables and plots.",
 )
 
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Hydra's overrides: dataset=voc dataset.root=FOLDER backbone=NAME,NAME upsampler=naf,bilinear KEY=VALUE …",
+        help="Hydra's overrides: dataset=voc dataset.root=FOLDER backbone=NAME,NAME upsampler=naf,bilinear KEY=VALUE "
+        "…; of denoise dataset=cbsd68 dataset.root=FOLDER noise=gaussian noise.level=0.1,0.5 restorer=noisy,naf …",
         show_default=False,
     ),
 ]

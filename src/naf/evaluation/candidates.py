@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 import naf
 from naf import registry
@@ -41,21 +42,7 @@ class Candidate:
         Raises:
             ValueError: for an unknown upsampler or something else.
         """
-        if isinstance(value, Mapping):
-            given = {str(key): part for key, part in value.items()}
-            if not isinstance(given.get("name"), str):
-                raise ValueError(
-                    f"upsampler {given} has no name, expected one of {', '.join(registry.list_upsamplers())}"
-                )
-            name, weights = given.pop("name"), given.pop("weights", "auto")
-            weights = "none" if weights is None else str(weights)
-            label = str(given.pop("label", name if weights == "auto" else f"{name}={weights}"))
-        elif isinstance(value, str):
-            given, parts = {}, value.split("=", 2)
-            name = parts[-2] if len(parts) > 1 else value
-            label, weights = parts[0] if len(parts) == 3 else value, parts[-1] if len(parts) > 1 else "auto"
-        else:
-            raise ValueError(f"upsampler is {value!r}, expected NAME, NAME=WEIGHTS, LABEL=NAME=WEIGHTS or a mapping")
+        label, name, weights, given = read_method("upsampler", value, registry.list_upsamplers())
         about = registry.entry(name)
         if about.cls.fits_one_image:
             raise ValueError(f"upsampler {name!r} is fitted to each image anew, expected one that serves a data set")
@@ -88,6 +75,40 @@ class Candidate:
         return made.requires_grad_(False).to(device)
 
 
+class Method(NamedTuple):
+    """A method as written: its row, its name, its weights, and further arguments."""
+
+    label: str
+    name: str
+    weights: str
+    options: dict[str, Any]
+
+
+def read_method(key: str, value: Any, known: Sequence[str]) -> Method:
+    """From NAME, NAME=WEIGHTS, LABEL=NAME=WEIGHTS, or a mapping with name, weights, label and options.
+
+    Args:
+        key: of the configuration, for messages.
+        value: what it holds.
+        known: names, for messages.
+
+    Raises:
+        ValueError: for something else.
+    """
+    if isinstance(value, Mapping):
+        given = {str(key): part for key, part in value.items()}
+        if not isinstance(given.get("name"), str):
+            raise ValueError(f"{key} {given} has no name, expected one of {', '.join(known)}")
+        name, weights = given.pop("name"), given.pop("weights", "auto")
+        weights = "none" if weights is None else str(weights)
+        return Method(str(given.pop("label", name if weights == "auto" else f"{name}={weights}")), name, weights, given)
+    if isinstance(value, str):
+        parts = value.split("=", 2)
+        name = parts[-2] if len(parts) > 1 else value
+        return Method(parts[0] if len(parts) == 3 else value, name, parts[-1] if len(parts) > 1 else "auto", {})
+    raise ValueError(f"{key} is {value!r}, expected NAME, NAME=WEIGHTS, LABEL=NAME=WEIGHTS or a mapping")
+
+
 def parse_all(values: Any) -> list[Candidate]:
     """Candidates from one value or a list; labels are unique.
 
@@ -95,15 +116,23 @@ def parse_all(values: Any) -> list[Candidate]:
         ValueError: as :meth:`Candidate.parse`, for no value and for one label twice.
     """
     candidates = [Candidate.parse(value) for value in (values if isinstance(values, list | tuple) else [values])]
-    labels = [candidate.label for candidate in candidates]
-    if not labels or len(set(labels)) < len(labels):
-        raise ValueError(f"upsampler is {labels}, expected one or more, each of a label of its own")
+    check_labels("upsampler", [candidate.label for candidate in candidates])
     return candidates
 
 
-def checkpoint_of(upsampler: Upsampler) -> str:
-    """sha256 of the names and values of an upsampler's weights, empty if it has none."""
-    state = upsampler.state_dict()
+def check_labels(key: str, labels: Sequence[str]) -> None:
+    """Refuse no method at all, and two of one label.
+
+    Raises:
+        ValueError: in these cases.
+    """
+    if not labels or len(set(labels)) < len(labels):
+        raise ValueError(f"{key} is {list(labels)}, expected one or more, each of a label of its own")
+
+
+def checkpoint_of(network: nn.Module) -> str:
+    """sha256 of the names and values of a network's weights, empty if it has none."""
+    state = network.state_dict()
     if not state:
         return ""
     digest = hashlib.sha256()

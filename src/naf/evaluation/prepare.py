@@ -21,7 +21,7 @@ def prepare(values: Mapping[str, Any]) -> tuple[list[Candidate], Callable[[], di
     Raises:
         ValueError: for an unknown upsampler, backbone, device or dtype, or a folder that cannot be written to.
     """
-    _check_folder(Path(values["folder"]))
+    check_folder(Path(values["folder"]))
     device = device_of(values["device"])
     candidates = parse_all(values["upsampler"])
     made = make_backbones(values["backbone"], device)
@@ -31,7 +31,7 @@ def prepare(values: Mapping[str, Any]) -> tuple[list[Candidate], Callable[[], di
     return candidates, lambda: {label: Features(one, cache, dtype) for label, one in made.items()}, results
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     """Refuse before any work a folder in which no result could be written; makes nothing."""
     there = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110 (no error where reading is denied)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):

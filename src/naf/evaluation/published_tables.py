@@ -17,6 +17,7 @@ import yaml  # type: ignore[import-untyped]
 
 _FILES = ("naf", "naf_repository", "jafar", "bev")
 _AXES = ("dataset", "backbone", "variant")
+_METHODS = ("upsampler", "restorer")
 
 Value = float | Literal["OOM"]
 """A printed number, or that the authors ran out of memory."""
@@ -41,7 +42,7 @@ class PublishedTable:
         dataset: where it is the same for all.
         backbone: likewise.
         protocol: whose settings: "paper" (of NAF), "released" (NAF's code) or "jafar".
-        rows_are: "upsampler", or in words what else.
+        rows_are: "upsampler", "restorer", or in words what else.
         baseline: the row that printed gains are taken from.
         delta_mean_reported: printed mean gain by row, which need not follow from the cells.
         note: what a reader must know, such as gains that do not.
@@ -93,18 +94,18 @@ def published_tables() -> list[PublishedTable]:
 
 
 def published_column(task: str, dataset: str, backbone: str, variant: str = "") -> dict[str, list[PublishedValue]]:
-    """What is printed of all upsamplers, by their names, for a task, data set and backbone.
+    """What is printed of all upsamplers or restorers, by their names, for a task, data set and backbone.
 
     Args:
         task: as in our records.
         dataset: key, or one of its other names ("voc2012").
         backbone: short name of the tables ("dinov3_b"), or what timm, torch.hub and transformers call the same weights.
-        variant: as in our records ("grid 28").
+        variant: as in our records ("grid 28", "gaussian 0.1").
     """
     place = {"dataset": dataset_key(dataset), "backbone": short_backbone(backbone), "variant": variant}
     found: dict[str, list[PublishedValue]] = {}
     for table in _tables():
-        if table.task != task or table.rows_are != "upsampler" or "quantity" in table.columns_are:
+        if table.task != task or table.rows_are not in _METHODS or "quantity" in table.columns_are:
             continue
         for index, column in enumerate(table.columns):
             if table.place(column) != place:

@@ -18,22 +18,23 @@ class EvaluationRecord:
     """A result and its circumstances.
 
     Attributes:
-        task: "segmentation", "depth", "video", "filter" or "ratio".
+        task: "segmentation", "depth", "video", "filter", "ratio" or "denoise".
         protocol: what the settings follow, "paper" or "released"; results of different ones are never compared.
         deviations: settings that are other than that protocol's.
         dataset: key of the data set.
         images: numbers of images, by split.
-        backbone: label.
+        upsampler: label; of denoising the restorer's.
+        backbone: label; empty where there is none.
         stride: of its features, pixels.
         channels: of its features.
-        upsampler: label.
         source: where its weights come from, in words; empty if it has none.
         checkpoint: sha256 of the values of its weights, empty if it has none.
         seed: None where nothing is random.
-        variant: what sets the run apart from others of its backbone, "grid 28" in the ratio study; else empty.
+        variant: what sets the run apart from others of its backbone, "grid 28" in the ratio study, "gaussian 0.1" in
+            denoising; else empty.
         settings: of the protocol.
-        metrics: per cent for shares, metres for distances.
-        details: metrics by class, object or epoch.
+        metrics: per cent for shares and SSIM, metres for distances, dB for PSNR.
+        details: metrics by class, object, image or epoch.
         seconds: wall time.
         peak_mib: greatest memory of the process (CPU) or allocated (CUDA); None where it is not known.
         machine: device.
@@ -48,12 +49,12 @@ class EvaluationRecord:
     protocol: str
     dataset: str
     images: dict[str, int]
-    backbone: str
-    stride: int
-    channels: int
     upsampler: str
     metrics: dict[str, float]
     settings: dict[str, Any]
+    backbone: str = ""
+    stride: int | None = None
+    channels: int | None = None
     deviations: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     checkpoint: str = ""

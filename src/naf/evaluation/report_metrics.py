@@ -60,6 +60,10 @@ _METRICS = {
         Metric("F_recall", "F recall", "%", 2),
         Metric("J_decay", "J decay", "%", 2, "lower"),
         Metric("F_decay", "F decay", "%", 2, "lower"),
+        Metric("psnr", "PSNR", "dB", 2),
+        Metric("ssim", "SSIM", "%", 2),
+        Metric("psnr_released", "PSNR of NAF's repository", "dB", 2),
+        Metric("ssim_released", "SSIM of NAF's repository", "%", 2),
     )
 }
 
@@ -70,6 +74,7 @@ _TABULATED = {
     "ratio": _SEGMENTATION,
     "depth": ("delta1", "rmse", "abs_rel", "aligned_delta1", "aligned_rmse", "aligned_abs_rel"),
     "video": ("JF", "J", "F", "JF_repository"),
+    "denoise": ("psnr", "ssim", "psnr_released", "ssim_released"),
 }
 
 

@@ -18,6 +18,7 @@ _TITLES = {
     "video": "Video propagation",
     "filter": "Feature filtering",
     "ratio": "Scaling ratio",
+    "denoise": "Denoising",
 }
 _ARROWS = {"higher": ", ↑", "lower": ", ↓", None: ""}
 
@@ -106,7 +107,7 @@ def cell_text(cell: Cell, digits: int, usual: Seeds) -> str:
 
 def _measured(it: Table) -> Grid:
     group, metric = it.group, it.metric
-    headings = ["upsampler", *(column.label for column in group.columns)]
+    headings = [_method(group), *(column.label for column in group.columns)]
     if it.gains:
         headings.append(f"mean gain over {it.baseline}")
     rows = []
@@ -141,9 +142,13 @@ def _published(group: Group, metric: Metric, side: PublishedSide) -> Grid:
         rows.append([Text(row), *(Text(cell or "–") for cell in cells)])
     return Grid(
         f"{metric.heading}{_ARROWS[metric.better]}, published{'' if side.is_comparable else ', not comparable'}",
-        ["upsampler", *(column.label for column in group.columns)],
+        [_method(group), *(column.label for column in group.columns)],
         rows,
     )
+
+
+def _method(group: Group) -> str:
+    return "restorer" if group.task == "denoise" else "upsampler"
 
 
 def _value_text(value: float | str, digits: int) -> str:

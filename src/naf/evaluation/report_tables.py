@@ -1,4 +1,7 @@
-"""Records grouped to tables: rows are upsamplers, columns backbones, cells mean and deviation over seeds."""
+"""Records grouped to tables: rows are upsamplers, columns backbones, cells mean and deviation over seeds.
+
+Of denoising rows are restorers, columns kinds and levels of noise.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,18 @@ BY_COLUMN = frozenset({"ratio", "grid", "stride", "channels", "layer", "backbone
 """Settings that may differ between the columns of a table."""
 BY_COLUMN_OF_RATIO = BY_COLUMN | {"image_size", "guidance_size"}
 """The same for the study of ratios."""
+BY_COLUMN_OF_DENOISE = frozenset({"noise", "level"})
+"""The same for denoising."""
 BY_ROW = frozenset({"upsampler", "head"})
 """Settings that may differ between the rows of a table."""
 
 _FIRST = ("nearest", "bilinear", "bicubic", "lanczos", "jbf", "jbu", "guided", "featup", "lift", "loftup", "featsharp",
-          "anyup", "jafar")  # fmt: skip
-_BASELINES = ("bilinear", "nearest")
+          "anyup", "jafar", "noisy", "median", "bilateral", "nl")  # nl: of nl_means  # fmt: skip
+_BASELINES = ("bilinear", "nearest", "noisy")
 
 
 class Column(NamedTuple):
-    """A column: a backbone, and what sets its runs apart from others of that backbone."""
+    """A column: a backbone, empty where there is none, and what sets its runs apart from others of that backbone."""
 
     backbone: str
     variant: str
@@ -69,8 +74,8 @@ class Group:
         images: likewise.
         settings: those that are the same for all.
         varying: values of the others, which differ by column or row.
-        rows: labels of upsamplers.
-        columns: backbones.
+        rows: labels of upsamplers or restorers.
+        columns: backbones, or kinds and levels of noise.
         runs: by row and column, then by seed.
         superseded: number of older runs of the same kind and seed, left out.
     """
@@ -164,19 +169,23 @@ def table(group: Group, metric: Metric) -> Table:
     return Table(group, metric, {place: Cell.over(by_seed) for place, by_seed in values.items()}, baseline, gains)
 
 
-def natural(text: str) -> list[tuple[int, str]]:
-    """Sort key that has "grid 14" before "grid 112"."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
+def natural(text: str) -> list[tuple[float, str]]:
+    """Sort key that has "grid 14" before "grid 112", and "gaussian 0.15" before "gaussian 0.5"."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return [(float(part), "") if index % 2 else (-1.0, part) for index, part in enumerate(parts)]
+
+
+def _by_column(task: str) -> frozenset[str]:
+    return {"ratio": BY_COLUMN_OF_RATIO, "denoise": BY_COLUMN_OF_DENOISE}.get(task, BY_COLUMN)
 
 
 def _free(task: str) -> frozenset[str]:
-    return BY_ROW | (BY_COLUMN_OF_RATIO if task == "ratio" else BY_COLUMN)
+    return BY_ROW | _by_column(task)
 
 
 def _group(records: Sequence[EvaluationRecord]) -> Group:
     first = records[0]
-    by_column = BY_COLUMN_OF_RATIO if first.task == "ratio" else BY_COLUMN
-    columns = _columns([(record, _chosen(record.settings, by_column)) for record in records])
+    columns = _columns([(record, _chosen(record.settings, _by_column(first.task))) for record in records])
     rows = _rows([(record, _chosen(record.settings, BY_ROW)) for record in records], columns)
     runs: dict[tuple[str, Column], dict[int | None, EvaluationRecord]] = defaultdict(dict)
     for index in sorted(range(len(records)), key=lambda index: records[index].finished):
@@ -244,7 +253,7 @@ def _gain(
     return Cell(metric.sign * difference, None, ())
 
 
-def _row_order(label: str) -> tuple[int, list[tuple[int, str]]]:
+def _row_order(label: str) -> tuple[int, list[tuple[float, str]]]:
     """Interpolation, filters, learned ones, others; NAF last."""
     name = re.split(r"[^a-z0-9+]", label.lower(), maxsplit=1)[0]
     place = _FIRST.index(name) if name in _FIRST else len(_FIRST) + name.startswith("naf")

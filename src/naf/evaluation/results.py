@@ -24,8 +24,8 @@ class Run:
     """One run: what its record is called, and all that decides its figures.
 
     Attributes:
-        backbone: label.
-        upsampler: label.
+        backbone: label; empty where there is none.
+        upsampler: label, or a restorer's.
         seed: None where nothing is random.
         variant: see :class:`EvaluationRecord`.
         decisive: everything that decides the figures; plain values.

@@ -15,6 +15,7 @@ from naf.evaluation.depth import DepthProtocol, DepthTask
 from naf.evaluation.prepare import prepare
 from naf.evaluation.protocol import ProbeProtocol, protocol_from
 from naf.evaluation.record import EvaluationRecord
+from naf.evaluation.run_denoise import run_denoise
 from naf.evaluation.run_probe import Setup, run_probes
 from naf.evaluation.run_video import run_video
 from naf.evaluation.segmentation import SegmentationTask
@@ -39,7 +40,7 @@ def run(values: Mapping[str, Any], console: Console) -> tuple[list[EvaluationRec
     Raises:
         ValueError: if the configuration does not hold together, or the data set is incomplete.
     """
-    if values["sanity"] and values["task"] != "video":  # which cuts its videos itself
+    if values["sanity"] and values["task"] not in ("video", "denoise"):  # which cut their data themselves
         values = _sanity(values)
     made = {
         "segmentation": _segmentation,
@@ -47,6 +48,7 @@ def run(values: Mapping[str, Any], console: Console) -> tuple[list[EvaluationRec
         "ratio": _ratio,
         "depth": _depth,
         "video": run_video,
+        "denoise": run_denoise,
     }
     return made[values["task"]](values, console)
 

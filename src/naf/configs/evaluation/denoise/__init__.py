@@ -1,0 +1,1 @@
+"""Hydra's files for `naf eval`."""
