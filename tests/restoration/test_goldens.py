@@ -28,10 +28,11 @@ def test_the_output_is_the_official_one(fill, path):
 @pytest.mark.parametrize(
     "path", [*golden_cases("naf", case="restoration"), *golden_cases("naf", case="restoration_256")]
 )
-def test_naf_takes_the_official_state_and_is_the_official_filter(fill, path):
+@pytest.mark.parametrize("backend", ["blocked", "window"])
+def test_naf_takes_the_official_state_and_is_the_official_filter(fill, path, backend):
     meta, tensors, state = fill.load_case(path)
     own = {key: value for key, value in meta["config"].items() if key != "use_encoder"}
-    restorer = naf.restoration.create("naf", weights=state, **own)
+    restorer = naf.restoration.create("naf", weights=state, backend=backend, **own)
     assert {name: list(t.shape) for name, t in restorer.state_dict().items()} == meta["manifest"]
     # The golden's guidance is not the normalised form of its features, which `forward` always takes.
     with torch.no_grad():
