@@ -288,5 +288,12 @@ def test_bad_arguments_end_with_one_line_and_status_2(here, weights, monkeypatch
     assert not list(here.glob("out/*"))
 
 
+def test_the_noisy_photo_does_not_replace_the_photo_either(here, weights, monkeypatch, capsys):
+    (here / "cat.png").rename("cat_noisy.png")
+    given = ["cat_noisy.png", "-o", "cat.png", "--add-noise", "0.2", "--overwrite", "--weights", weights]
+    assert "cat_noisy.png is the photo itself" in error_of_verb("denoise", monkeypatch, capsys, *given)
+    np.testing.assert_array_equal(read_photo("cat_noisy.png").samples, CAT)
+
+
 def test_an_unknown_noise_is_refused(here):
     assert "salt-and-pepper" in called("cat.png", "--noise", "rain", status=2).output

@@ -172,6 +172,37 @@ def test_a_tiff_tells_of_itself_and_nothing_of_its_storage_goes_along(tmp_path):
         assert (photo.profile, photo.dpi) == (PROFILE, pytest.approx((254, 127)))
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_big_tiff_tells_of_itself_too(tmp_path, depth):
+    values, extra = drawn(depth, 3), [(271, "s", 0, "Canon", True), (ORIENTATION, "H", 1, 6, True)]
+    about = {"resolution": (300, 150), "resolutionunit": "INCH", "iccprofile": PROFILE, "extratags": extra}
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", bigtiff=True, byteorder="<", **about)
+    photo = read_photo(tmp_path / "a.tif")
+    np.testing.assert_array_equal(photo.samples, np.rot90(values, -1))
+    assert (photo.exif[271], photo.profile, photo.dpi) == ("Canon", PROFILE, (150, 300))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_big_tiff_of_the_other_byte_order_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", drawn(16, 3), photometric="rgb", bigtiff=True, byteorder=">")
+    with pytest.raises(ImageError, match="no image that Pillow can read"):
+        read_photo(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_tiff_without_a_resolution_has_none(tmp_path, depth):
+    write_photo(tmp_path / "a.tif", Photo(drawn(depth, 3)))
+    assert read_photo(tmp_path / "a.tif").dpi is None
+
+
+@pytest.mark.parametrize("kind", [{}, {"imagej": True}, {"ome": True}])
+def test_a_description_of_all_pages_does_not_go_along_with_the_first(tmp_path, kind):
+    pages = np.stack([drawn(16, 1)[..., 0]] * 3)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", **kind)
+    write_photo(tmp_path / "b.tif", read_photo(tmp_path / "a.tif"))
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), pages[0])
+
+
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
 def test_damaged_exif_does_not_cost_the_photo(tmp_path):
     values = drawn(8, 3)

@@ -205,11 +205,13 @@ def _targets(paths: list[Path], output: Path, *, with_noisy: bool) -> dict[Path,
         check_suffix(output)
         if len(paths) > 1:
             raise ValueError(f"--output is the file {output}, but {len(paths)} photos are given: name a folder")
-        if output.exists() and paths[0].exists() and output.samefile(paths[0]):
-            raise ValueError(f"--output {output} is the photo itself: name another file")
-        inputs.output_folder(output.parent)
         noisy = output.with_name(f"{output.stem}_noisy{output.suffix}")
-        return {paths[0]: _Target(output, noisy if with_noisy else None)}
+        target = _Target(output, noisy if with_noisy else None)
+        for file in target.files:
+            if file.exists() and paths[0].exists() and file.samefile(paths[0]):
+                raise ValueError(f"--output is {output}, but {file} is the photo itself: name another file")
+        inputs.output_folder(output.parent)
+        return {paths[0]: target}
     folder = inputs.output_folder(output)
     targets = {}
     for path, name in inputs.name_results(paths).items():

@@ -13,6 +13,9 @@ PROFILE = 34675
 # Description, camera, program, date, author, host, copyright and Windows' five. Those left out describe how the pixels
 # are stored or shown.
 _KEPT = (270, 271, 272, 305, 306, 315, 316, 33432, 40091, 40092, 40093, 40094, 40095)
+_DESCRIPTION = 270
+_STORAGE = ("ImageJ=", '{"shape"')  # how descriptions begin in which ImageJ and tifffile count the pages of the file
+_OME = "<OME "  # likewise, somewhere at the beginning
 _EXIF, _GPS = 34665, 34853
 _INTEROPERABILITY = 40965  # a pointer within the Exif directory
 _WIDTH, _HEIGHT = 40962, 40963  # of the Exif directory
@@ -31,6 +34,9 @@ def kept_exif(exif: Image.Exif, width: int, height: int) -> dict[int, Any]:
     """
     try:
         kept: dict[int, Any] = {tag: exif[tag] for tag in _KEPT if tag in exif}
+        description = str(kept.get(_DESCRIPTION, ""))
+        if description.startswith(_STORAGE) or _OME in description[:1000]:
+            del kept[_DESCRIPTION]
         for tag in (_EXIF, _GPS):
             directory = {key: value for key, value in exif.get_ifd(tag).items() if key != _INTEROPERABILITY}
             for key, side in ((_WIDTH, width), (_HEIGHT, height)):

@@ -47,8 +47,7 @@ def read_photo(path: str | Path) -> Photo:
     with decoding(path), path.open("rb") as file:
         deep = tiff.read_deep(path, file)
         if deep is not None:
-            exif = Image.Exif()
-            exif.load_from_fp(file)
+            exif = tiff.read_directory(file)
             orientation = exif.get(ORIENTATION, 1)
             samples, profile, dpi = turn(deep, orientation), exif.get(PROFILE), kept_dpi(_dpi(exif))
         else:
@@ -60,7 +59,9 @@ def read_photo(path: str | Path) -> Photo:
                     samples = _samples(path, image)
                 else:
                     samples = turn(_with_key(opened[0], image.info.get("transparency")), orientation)
-                profile, dpi = image.info.get("icc_profile"), kept_dpi(image.info.get("dpi"))
+                # Of a TIFF without a resolution, Pillow says 1.
+                dpi = kept_dpi(_dpi(exif) if image.format == "TIFF" else image.info.get("dpi"))
+                profile = image.info.get("icc_profile")
         samples = np.ascontiguousarray(samples)
         about = kept_exif(exif, samples.shape[1], samples.shape[0])
     if dpi is not None and orientation in _ON_ITS_SIDE:

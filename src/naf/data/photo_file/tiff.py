@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,8 @@ from naf.data.image import ImageError, tiff_decoding
 from naf.data.photo_file.about import PROFILE
 from naf.data.photo_file.photo import Photo
 
-_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BIG = b"II+\0"  # BigTIFF; of the other byte order Pillow reads none
+_MAGIC = (b"II*\0", b"MM\0*", _BIG)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _UNASSOCIATED = 2  # alpha, not multiplied into the colour
 _SEPARATE = 2  # one plane after the other
@@ -60,6 +62,18 @@ def read_deep(path: Path, file: BinaryIO) -> np.ndarray | None:
     if page.photometric == _WHITE_IS_ZERO:
         samples[..., 0] = 65535 - samples[..., 0]
     return samples
+
+
+def read_directory(file: BinaryIO) -> Image.Exif:
+    """The tags of the first page of a TIFF that :func:`read_deep` takes."""
+    exif, header = Image.Exif(), file.read(16)
+    file.seek(0)
+    if header.startswith(_BIG):  # Pillow must be told, and where the page is
+        exif.bigtiff, exif.endian = True, "<"
+        exif.load_from_fp(file, *struct.unpack("<Q", header[8:]))
+    else:
+        exif.load_from_fp(file)
+    return exif
 
 
 def write(path: Path, photo: Photo) -> None:
