@@ -279,6 +279,7 @@ def test_weights_of_another_method_are_refused(here, monkeypatch, capsys, tmp_pa
         (["cat.png", "-o", "a.webp"], "expected .png, .tif, .tiff, .jpg, .jpeg"),
         (["cat.png", "dog.png", "-o", "a.png"], "2 photos are given"),
         (["cat.png", "--noise", "salt-and-pepper", "--add-noise", "1.5"], "expected a number from 0 to 1"),
+        (["cat.png", "--add-noise", "25"], "expected a number from 0 to 1: for 8-bit values 25 / 255 = 0.098"),
     ],
 )
 def test_bad_arguments_end_with_one_line_and_status_2(here, weights, monkeypatch, capsys, arguments, message):
@@ -297,3 +298,10 @@ def test_the_noisy_photo_does_not_replace_the_photo_either(here, weights, monkey
 
 def test_an_unknown_noise_is_refused(here):
     assert "salt-and-pepper" in called("cat.png", "--noise", "rain", status=2).output
+
+
+def test_salt_and_pepper_is_taken_as_training_and_evaluation_write_it(here, weights):
+    given = ["cat.png", "--weights", weights, "--add-noise", "0.4"]
+    called(*given, "--noise", "salt-and-pepper", "-o", "a")
+    called(*given, "--noise", "salt_and_pepper", "-o", "b")
+    assert (here / "a/cat_noisy.png").read_bytes() == (here / "b/cat_noisy.png").read_bytes()

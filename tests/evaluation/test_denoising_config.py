@@ -76,6 +76,7 @@ def test_noises_have_names():
         ([0.5, 0.1], "noise.level is [0.5, 0.1], expected a number"),
         ([0.1, 1.5], "noise.level is [0.1, 1.5], expected a number"),
         (0, "noise.level is 0, expected a number above 0"),
+        ([0.1, [0.2, 0.3], 0.1], "noise.level is [0.1, [0.2, 0.3], 0.1], expected one or more, each once"),
         ("much", "noise.level is 'much', expected a number"),
         ([["a", "a"]], "noise.level is 'a', expected a number"),
         ([0.1, 0.2, 0.1], "noise.level is [0.1, 0.2, 0.1], expected one or more, each once"),
@@ -86,6 +87,12 @@ def test_noises_have_names():
 def test_levels_that_are_none_are_refused(level, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         noises({"kind": "salt-and-pepper", "level": level}, 0)
+
+
+@pytest.mark.parametrize("level", [25, [0.1, 25], [0.5, [15, 25]]])
+def test_levels_for_8_bit_values_are_refused_with_the_right_one(level):
+    with pytest.raises(ValueError, match=r"expected at most 1, .* 25 / 255 = 0.098"):
+        noises({"kind": "gaussian", "level": level}, 0)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +219,7 @@ def test_the_packages_weights_are_those_of_the_kind_of_noise(monkeypatch, kind):
 
 def test_a_network_is_untrained_only_if_that_was_asked_for(monkeypatch, tmp_path):
     monkeypatch.setattr("naf.weights.embedded_path", lambda name: None)
-    with pytest.raises(WeightsError, match="carries no weights for 'denoise-dncnn-gaussian'"):
+    with pytest.raises(WeightsError, match=r"carries no weights of 'dncnn' for gaussian noise.*restorer=dncnn=FILE"):
         DenoiserCandidate("dncnn", "dncnn").make("gaussian", torch.device("cpu"))
     before = torch.random.get_rng_state()
     made = [DenoiserCandidate("x", "dncnn", "none", SMALL["dncnn"]).make("gaussian", torch.device("cpu")) for _ in "ab"]

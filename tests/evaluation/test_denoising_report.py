@@ -95,3 +95,19 @@ def test_noise_is_averaged_over_seeds_and_other_settings_are_other_tables(tmp_pa
     assert len(groups([*records, half])) == 2
     assert len(groups([*records, denoised("naf", 31.0, protocol="released")])) == 2
     assert len(groups([*records, denoised("naf", 31.0, dataset="kodak24")])) == 2
+
+
+def test_images_of_table_8_are_unknown_on_imagenet_too(tmp_path):
+    text = report(tmp_path, denoised("naf", 30.0, dataset="imagenet"))
+    assert "not comparable: it is not said which images of imagenet." in text
+
+
+def test_a_page_says_how_much_each_restorer_learned_and_who_was_told_the_noise(tmp_path):
+    records = [
+        denoised("naf", 30.0, details={"parameters": 94848}),
+        denoised("noisy", 20.0, details={"parameters": 0}),
+        denoised("median", 25.0, details={"parameters": 0, "fitted": {"size": 3}}),
+    ]
+    text = report(tmp_path, *records)
+    assert fact(text, "Learned values") == ["naf 94,848"]
+    assert fact(text, "Told the kind and level of the noise") == ["median"]

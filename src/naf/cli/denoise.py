@@ -37,6 +37,14 @@ class NoiseName(StrEnum):
     salt_and_pepper = "salt-and-pepper"
 
 
+def _read_noise(word: str) -> NoiseName:
+    """Also `salt_and_pepper`, as `naf train` and `naf eval` write it."""
+    try:
+        return NoiseName(word.replace("_", "-"))
+    except ValueError:
+        raise typer.BadParameter(f"{word!r} is not one of {', '.join(NoiseName)}.") from None
+
+
 def denoise(
     photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or globs.", show_default=False)],
     output: Annotated[
@@ -49,7 +57,12 @@ def denoise(
         ),
     ] = Path("out"),
     noise: Annotated[
-        NoiseName, typer.Option(help="Kind of noise: chooses the weights, and what --add-noise adds.")
+        NoiseName,
+        typer.Option(
+            parser=_read_noise,
+            metavar=f"[{'|'.join(NoiseName)}]",
+            help="Kind of noise: chooses the weights, and what --add-noise adds.",
+        ),
     ] = NoiseName.gaussian,
     restorer: Annotated[
         str, typer.Option("--restorer", "-r", help="Name of the method: " + ", ".join(restoration.list_restorers()))
@@ -94,6 +107,8 @@ def denoise(
     Writes NAME_denoised.png, or .tif for a TIFF: 8 or 16 bit, grey or colour as the photo is, with its alpha (bit for
     bit), colour profile and Exif. Photos whose results are there already are skipped. A photo that fails does not stop
     the others; the exit status is then 1.
+
+    The package's weights are for noise of level 0.1 to 0.5: photos with less lose fine detail.
     """
     place = inputs.choose_device(device)
     added = None if add_noise is None else _noise(noise, add_noise)
@@ -188,10 +203,10 @@ class _Run:
 
 
 def _noise(kind: NoiseName, level: float) -> Noise:
-    try:
-        return NOISES[kind.value](level)
-    except ValueError as error:
-        raise ValueError(f"--add-noise: {error}") from error
+    if not 0 <= level <= 1:
+        hint = f": for 8-bit values {level:g} / 255 = {level / 255:.3g}" if kind is NoiseName.gaussian else ""
+        raise ValueError(f"--add-noise is {level:g}, expected a number from 0 to 1{hint}")
+    return NOISES[kind.value](level)
 
 
 def _targets(paths: list[Path], output: Path, *, with_noisy: bool) -> dict[Path, _Target]:

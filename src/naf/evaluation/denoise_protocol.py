@@ -105,7 +105,7 @@ def noises(values: dict[str, Any], seed: int) -> list[ImageNoise]:
         seed: of all.
 
     Raises:
-        ValueError: for an unknown kind, or a level that is none.
+        ValueError: for an unknown kind, a level that is none, or one above 1 (for 8-bit values).
     """
     kind, given = values["kind"], values["level"]
     if kind not in NOISES:
@@ -113,7 +113,8 @@ def noises(values: dict[str, Any], seed: int) -> list[ImageNoise]:
     several = given if isinstance(given, list) and not _is_pair(given) else [given]
     levels = [_level(kind, each) for each in several]
     if not levels or len(set(levels)) < len(levels):
-        raise ValueError(f"noise.level is {given!r}, expected one or more, each once")
+        said = [list(level) if isinstance(level, tuple) else level for level in levels]
+        raise ValueError(f"noise.level is {said}, expected one or more, each once")
     return [ImageNoise(kind, level, seed) for level in levels]
 
 
@@ -125,6 +126,11 @@ def _level(kind: str, given: Any) -> Level:
         made = NOISES[kind](given)
     except ValueError as error:
         raise ValueError(f"noise.{error}") from None
+    if (most := max(pair)) > 1:
+        raise ValueError(
+            f"noise.level is {given!r}, expected at most 1, on the 0 … 1 scale: for 8-bit values {most:g} / 255 = "
+            f"{most / 255:.3g}"
+        )
     if made.level == 0:
         raise ValueError("noise.level is 0, expected a number above 0: without noise nothing can be restored")
     return made.level if isinstance(made.level, tuple) else float(given)

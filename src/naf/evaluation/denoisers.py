@@ -16,6 +16,7 @@ from naf.registry import suggest
 from naf.restoration import Restorer, create, list_restorers
 from naf.restoration.registry import entry
 from naf.upsamplers.base import MEMORY_BUDGET
+from naf.weights import WeightsError, embedded_path
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,11 @@ class DenoiserCandidate:
         if self.name in classical_denoisers.METHODS:
             return Denoiser(self.name)
         weights = f"embedded:{kind}" if self.weights == "auto" else self.weights
+        if self.weights == "auto" and embedded_path(f"{entry(self.name).record_name}-{kind}") is None:
+            raise WeightsError(
+                f"the package carries no weights of {self.name!r} for {kind} noise: give some with "
+                f"restorer={self.name}=FILE, or {self.name}=none for an untrained network"
+            )
         with torch.random.fork_rng(devices=[]):
             if weights == "none":
                 torch.default_generator.manual_seed(0)

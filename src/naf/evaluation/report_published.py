@@ -72,7 +72,8 @@ def _against(group: Group, tables: Sequence[PublishedTable]) -> list[str]:
     if group.deviations:
         said.append("settings here deviate from the protocol")
     if (dataset := _ONLY.get(group.task)) is not None:
-        said.append(f"{group.dataset} here, {dataset} there, and it is not said which images")
+        other = f"{group.dataset} here, {dataset} there, and " if group.dataset != dataset else ""
+        said.append(f"{other}it is not said which images{'' if other else f' of {dataset}'}")
     for split, full in full_images(dataset_key(group.dataset)).items():
         here = group.images.get(split)
         if here is None:

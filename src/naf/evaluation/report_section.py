@@ -170,6 +170,8 @@ def _facts(group: Group, untold: set[str]) -> list[tuple[str, str]]:
         ("Images", ", ".join(f"{split} {number:,}" for split, number in group.images.items())),
         ("Seeds", _seeds(group)),
         ("Weights", _weights(group)),
+        ("Learned values", _parameters(group)),
+        ("Told the kind and level of the noise", _told(group)),
         ("Machine", _unique(record.machine for record in records)),
         ("Versions", _unique(versions)),
         ("Commit", _unique(record.commit for record in records)),
@@ -210,6 +212,18 @@ def _weights(group: Group) -> str:
             if words and words not in said.setdefault(row, []):
                 said[row].append(words)
     return "; ".join(f"{row}: {' and '.join(words)}" for row, words in said.items() if words)
+
+
+def _parameters(group: Group) -> str:
+    """Of each restorer that learns."""
+    found = {record.upsampler: record.details.get("parameters", 0) for record in group.records}
+    return ", ".join(f"{row} {found[row]:,}" for row in group.rows if found.get(row))
+
+
+def _told(group: Group) -> str:
+    """Restorers whose settings were chosen by the noise."""
+    fitted = {record.upsampler for record in group.records if record.details.get("fitted")}
+    return ", ".join(row for row in group.rows if row in fitted)
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
