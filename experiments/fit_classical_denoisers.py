@@ -42,7 +42,8 @@ def deviation(kind: str, level: float) -> float:
 def grid(name: str, spread: float) -> Iterator[dict[str, float]]:
     """Settings of a method that are tried under noise of a standard deviation."""
     if name == "median":
-        yield from ({"size": size} for size in (3, 5, 7, 9, 11, 13))
+        for size in (3, 5, 7, 9, 11, 13):
+            yield {"size": size}
     elif name == "bilateral":
         for share, spatial in product((1.5, 2.5, 4, 8), (1.5, 2, 3, 4)):
             yield {"sigma_color": round(share * spread, 3), "sigma_spatial": spatial}

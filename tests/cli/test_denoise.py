@@ -245,6 +245,13 @@ def test_the_packages_weights_remove_noise(here, kind, level):
     assert after > before + 5
 
 
+def test_a_photo_of_little_noise_is_told_of(here):
+    assert "its noise is only about 0.0" in invoke_verb("denoise", "cat.png")
+    invoke_verb("denoise", "cat.png", "--add-noise", 0.2, "-o", "noisy.png")
+    assert "its noise" not in invoke_verb("denoise", "noisy_noisy.png")
+    assert "its noise" not in invoke_verb("denoise", "cat.png", "--noise", "salt-and-pepper", "-o", "other")
+
+
 @pytest.mark.parametrize("name", ["naf", "restormer"])
 def test_an_untrained_network_is_refused(here, monkeypatch, capsys, name):
     monkeypatch.setattr("naf.weights.embedded_path", lambda _: None)
@@ -279,7 +286,10 @@ def test_weights_of_another_method_are_refused(here, monkeypatch, capsys, tmp_pa
         (["cat.png", "-o", "a.webp"], "expected .png, .tif, .tiff, .jpg, .jpeg"),
         (["cat.png", "dog.png", "-o", "a.png"], "2 photos are given"),
         (["cat.png", "--noise", "salt-and-pepper", "--add-noise", "1.5"], "expected a number from 0 to 1"),
-        (["cat.png", "--add-noise", "25"], "expected a number from 0 to 1: for 8-bit values 25 / 255 = 0.098"),
+        (
+            ["cat.png", "--add-noise", "25"],
+            "expected a number from 0 to 1, or (low, high) of such: divide that of 8-bit values by 255",
+        ),
     ],
 )
 def test_bad_arguments_end_with_one_line_and_status_2(here, weights, monkeypatch, capsys, arguments, message):

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from naf.restoration.noise import NOISES, GaussianNoise, SaltAndPepperNoise
+from naf.data import read_image
+from naf.data.samples import SAMPLES
+from naf.restoration.noise import NOISES, GaussianNoise, SaltAndPepperNoise, estimate_level
 
 BOTH = pytest.mark.parametrize("kind", NOISES.values(), ids=NOISES)
 SHAPE = (2, 3, 200, 200)
@@ -123,17 +125,19 @@ def test_the_clean_image_and_the_global_generator_stay_as_they_are(kind):
 
 
 @BOTH
-@pytest.mark.parametrize("level", [-0.1, math.nan, math.inf, "much", (0.5, 0.1), (0.1, 0.2, 0.3), (), None, True])
+@pytest.mark.parametrize("level", [-0.1, 1.1, math.nan, math.inf, "much", (0.5, 0.1), (0.1, 0.2, 0.3), (), None, True])
 def test_levels_out_of_range_are_refused(kind, level):
     with pytest.raises(ValueError, match=r"level is .*, expected a number from 0"):
         kind(level)
 
 
-def test_a_probability_is_at_most_one():
-    with pytest.raises(ValueError, match=r"level is 1\.5, expected a number from 0 to 1"):
-        SaltAndPepperNoise(1.5)
-    assert GaussianNoise(1.5).level == 1.5
-    assert GaussianNoise([0.1, 0.5]).level == (0.1, 0.5)  # as a configuration gives it
+def test_levels_of_8_bit_values_are_refused():
+    with pytest.raises(ValueError, match=r"level is 25, expected .* divide that of 8-bit values by 255"):
+        GaussianNoise(25)
+
+
+def test_a_level_may_be_a_list_as_a_configuration_gives_it():
+    assert GaussianNoise([0.1, 0.5]).level == (0.1, 0.5)
 
 
 @BOTH
@@ -149,3 +153,23 @@ def test_a_generator_of_another_device_is_refused(kind):
 
     with pytest.raises(ValueError, match="generator is on meta, expected the CPU"):
         kind(0.1)(torch.rand(1, 3, 4, 4), Elsewhere())
+
+
+@pytest.mark.parametrize("sigma", [0.03, 0.1, 0.3])
+def test_the_level_of_a_noisy_photo_is_estimated(sigma):
+    clean = read_image(SAMPLES[0].path)
+    before = estimate_level(clean)
+    assert before < 0.03
+    estimate = estimate_level(GaussianNoise(sigma)(clean, generator()))
+    assert sigma < estimate < 1.2 * sigma  # texture counts as noise
+
+
+def test_the_estimated_level_of_noise_alone_is_its_deviation():
+    noise = GaussianNoise(0.2)(torch.zeros(3, 300, 300), generator())
+    assert estimate_level(noise) == pytest.approx(0.2, rel=0.01)
+    assert estimate_level(torch.full((3, 3, 3), 0.5)) == 0
+
+
+def test_an_image_too_small_for_an_estimate_is_refused():
+    with pytest.raises(ValueError, match=r"image is \(3, 2, 9\), expected"):
+        estimate_level(torch.zeros(3, 2, 9))

@@ -21,13 +21,15 @@ from naf.data.image import EXTENSIONS
 from naf.data.photo_file import Photo, check_suffix, check_target, read_photo, write_photo
 from naf.restoration import Restorer
 from naf.restoration.metrics import psnr
-from naf.restoration.noise import NOISES, Noise
+from naf.restoration.noise import NOISES, Noise, estimate_level
 from naf.restoration.registry import entry
 from naf.upsamplers.base import MEMORY_BUDGET
 
 log = logging.getLogger("naf")
 
 _INTERRUPTED = 130  # the status of what Ctrl-C ended
+_FEWEST = 8  # pixels along a side, for an estimate of the level
+_FAINT = 0.04  # Gaussian noise of a lower level was measured to do less harm than its removal
 
 
 class NoiseName(StrEnum):
@@ -108,14 +110,16 @@ def denoise(
     bit), colour profile and Exif. Photos whose results are there already are skipped. A photo that fails does not stop
     the others; the exit status is then 1.
 
-    The package's weights are for noise of level 0.1 to 0.5: photos with less lose fine detail.
+    The package's weights are for noise of level 0.1 to 0.5. A photo with little noise loses fine detail: you are told
+    where its level seems to be below 0.04.
     """
     place = inputs.choose_device(device)
     added = None if add_noise is None else _noise(noise, add_noise)
     paths = inputs.find_photos(photos)
     targets = _targets(paths, output, with_noisy=added is not None)
     method = _load(restorer, weights, noise, place)
-    run = _Run(method, place, memory << 20, approximate, added, seed)
+    warns_of_faint = noise is NoiseName.gaussian and added is None and method.weights_source.startswith("embedded")
+    run = _Run(method, place, memory << 20, approximate, added, seed, warns_of_faint)
     failed = done = 0
     with progress() as bar:
         task = bar.add_task("", total=len(targets))
@@ -171,6 +175,7 @@ class _Run:
     approximate: bool
     added: Noise | None
     seed: int
+    warns_of_faint: bool
 
     def restore(self, path: Path, target: _Target, on_progress: Callable[[float], object]) -> str:
         """Read, restore and write one photo; what was done, in words."""
@@ -193,6 +198,10 @@ class _Run:
         if self.added is not None:
             before, after = (psnr(each.image[None], photo.image[None]).item() for each in (noisy, result))
             said.append(f"PSNR {before:.2f} → {after:.2f} dB")
+        if self.warns_of_faint and min(photo.image.shape[1:]) >= _FEWEST:
+            level = estimate_level(photo.image)
+            if level < _FAINT:
+                said.append(f"its noise is only about {level:.2g}: fine detail may have gone, too")
         return f"{', '.join(said)} → {', '.join(map(str, target.files))}"
 
     def _add_noise(self, photo: Photo, noise: Noise) -> Photo:
@@ -203,10 +212,10 @@ class _Run:
 
 
 def _noise(kind: NoiseName, level: float) -> Noise:
-    if not 0 <= level <= 1:
-        hint = f": for 8-bit values {level:g} / 255 = {level / 255:.3g}" if kind is NoiseName.gaussian else ""
-        raise ValueError(f"--add-noise is {level:g}, expected a number from 0 to 1{hint}")
-    return NOISES[kind.value](level)
+    try:
+        return NOISES[kind.value](level)
+    except ValueError as error:
+        raise ValueError(f"--add-noise: {error}") from error
 
 
 def _targets(paths: list[Path], output: Path, *, with_noisy: bool) -> dict[Path, _Target]:

@@ -126,11 +126,6 @@ def _level(kind: str, given: Any) -> Level:
         made = NOISES[kind](given)
     except ValueError as error:
         raise ValueError(f"noise.{error}") from None
-    if (most := max(pair)) > 1:
-        raise ValueError(
-            f"noise.level is {given!r}, expected at most 1, on the 0 … 1 scale: for 8-bit values {most:g} / 255 = "
-            f"{most / 255:.3g}"
-        )
     if made.level == 0:
         raise ValueError("noise.level is 0, expected a number above 0: without noise nothing can be restored")
     return made.level if isinstance(made.level, tuple) else float(given)

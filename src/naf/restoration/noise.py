@@ -6,14 +6,16 @@ device. Results are not clamped.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+_MEDIAN = 0.6745  # of the absolute value of normal numbers of variance 1
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,14 @@ class Noise(ABC):
     """
 
     level: float | Sequence[float]
-    greatest: ClassVar[float] = math.inf
+    hint: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         level = self.level
         pair = tuple(level) if isinstance(level, Sequence) else (level, level)
         is_number = all(isinstance(end, int | float) and not isinstance(end, bool) for end in pair)
-        if len(pair) != 2 or not is_number or not 0 <= pair[0] <= pair[1] <= self.greatest or pair[1] == math.inf:
-            most = "" if self.greatest == math.inf else f" to {self.greatest:g}"
-            raise ValueError(f"level is {level!r}, expected a number from 0{most}, or (low, high) of such")
+        if len(pair) != 2 or not is_number or not 0 <= pair[0] <= pair[1] <= 1:
+            raise ValueError(f"level is {level!r}, expected a number from 0 to 1, or (low, high) of such{self.hint}")
         object.__setattr__(self, "level", pair if pair[0] < pair[1] else float(pair[0]))
 
     def __call__(self, clean: Tensor, generator: torch.Generator) -> Tensor:
@@ -83,6 +84,8 @@ class GaussianNoise(Noise):
         [0.654, 0.471, 0.282]
     """
 
+    hint = ": divide that of 8-bit values by 255"
+
     def _add(self, clean: Tensor, level: float, generator: torch.Generator) -> Tensor:
         drawn = torch.randn(clean.shape, generator=generator)
         return clean + level * drawn.to(clean)
@@ -95,12 +98,33 @@ class SaltAndPepperNoise(Noise):
     With the same seed a higher level replaces the values that a lower one does, and more.
     """
 
-    greatest: ClassVar[float] = 1.0
-
     def _add(self, clean: Tensor, level: float, generator: torch.Generator) -> Tensor:
         drawn = torch.rand(clean.shape, generator=generator).to(clean.device)
         salt = (drawn >= 1 - level / 2).to(clean)
         return torch.where((drawn < level / 2) | (salt > 0), salt, clean)
+
+
+def estimate_level(image: Tensor) -> float:
+    """About the standard deviation of the Gaussian noise of an image (Immerkær, CVIU 1996, by the median).
+
+    What second differences along rows and columns leave of an image is noise for the most part; texture counts as
+    noise, so the estimate is rather too high.
+
+    Args:
+        image: (C, H, W), at least 3 pixels on each side, 0 … 1 scale.
+
+    Returns:
+        On the same scale.
+
+    Raises:
+        ValueError: for a smaller image.
+    """
+    if min(image.shape[-2:]) < 3:
+        raise ValueError(f"image is {tuple(image.shape)}, expected (C, H, W) with at least 3 pixels on each side")
+    difference = torch.tensor([1.0, -2.0, 1.0], dtype=image.dtype, device=image.device)
+    mask = difference[:, None] * difference
+    left = F.conv2d(image[:, None], mask[None, None]).abs().flatten()
+    return float(left.median() / (_MEDIAN * mask.square().sum().sqrt()))
 
 
 NOISES: Mapping[str, type[Noise]] = {"gaussian": GaussianNoise, "salt-and-pepper": SaltAndPepperNoise}
