@@ -31,6 +31,12 @@ settings.load_profile("naf")
 
 
 @pytest.fixture(autouse=True)
+def seeded():
+    """What a test draws without a generator of its own does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def log_level():
     """The command line quiets the library's log for its own process, which here is that of all tests."""
     log = logging.getLogger("naf")

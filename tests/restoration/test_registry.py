@@ -154,6 +154,7 @@ def test_a_state_of_other_periods_is_refused():
         ("official", "'denoise-ircnn-gaussian' has no official weights"),
         ("embedded", "the package carries no weights for 'denoise-ircnn-gaussian'"),
         ("embedded:salt-and-pepper", "the package carries no weights for 'denoise-ircnn-salt-and-pepper'"),
+        ("embedded:salt_and_pepper", "the package carries no weights for 'denoise-ircnn-salt-and-pepper'"),
         ("no/such.pth", "checkpoint no/such.pth: no such file"),
         (3, "weights are a int, expected"),
     ],

@@ -172,6 +172,7 @@ def _find(known: Entry, weights: object) -> weight_files.Source:
     kind, word = next(iter(NOISES)), weights
     if isinstance(weights, str) and weights.startswith("embedded:"):
         word, _, kind = weights.partition(":")
+        kind = kind.replace("_", "-")  # as configurations write it
         if kind not in NOISES:
             expected = " or ".join(f"embedded:{each}" for each in NOISES)
             raise weight_files.WeightsError(f"weights is {weights!r}, expected {expected}")
