@@ -17,7 +17,7 @@ from naf.benchmark.report import max_ratio_table, sweep_tables
 from naf.benchmark.results import Record, Result, write_atomically
 from naf.benchmark.sweep import DEFAULT_VALUES, Axis, along, sweep, sweepable
 from naf.cli import inputs, options
-from naf.cli.console import console, progress
+from naf.cli.console import INTERRUPTED, console, progress
 
 Upsamplers = Annotated[
     str | None,
@@ -30,7 +30,6 @@ ImageSide = Annotated[
 ]
 Grid = Annotated[int, typer.Option(min=1, help="Rows and columns of the features.")]
 
-_INTERRUPTED = 130  # the status of what Ctrl-C ended
 _DEFAULTS = {axis: ",".join(map(str, values)) for axis, values in DEFAULT_VALUES.items()}
 
 
@@ -210,4 +209,4 @@ def _tell(made: list[Path], interrupted: bool) -> None:
         console.print(f"wrote {path}", markup=False)
     if interrupted:
         console.print("interrupted: the same command goes on from here")
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)

@@ -11,6 +11,9 @@ from rich.table import Table
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
+INTERRUPTED = 130
+"""The exit status of what Ctrl-C ended; of a training SIGTERM, too."""
+
 
 def fail(message: str) -> None:
     """Print an error."""

@@ -16,7 +16,7 @@ from naf import restoration
 from naf import weights as weight_files
 from naf.benchmark.measure import measure
 from naf.cli import inputs, options
-from naf.cli.console import console, errors, fail, progress
+from naf.cli.console import INTERRUPTED, console, errors, fail, progress
 from naf.data.image import EXTENSIONS
 from naf.data.photo_file import Photo, check_suffix, check_target, read_photo, write_photo
 from naf.restoration import Restorer
@@ -27,7 +27,6 @@ from naf.upsamplers.base import MEMORY_BUDGET
 
 log = logging.getLogger("naf")
 
-_INTERRUPTED = 130  # the status of what Ctrl-C ended
 _FEWEST = 8  # pixels along a side, for an estimate of the level
 _FAINT = 0.04  # Gaussian noise of a lower level was measured to do less harm than its removal
 
@@ -147,7 +146,7 @@ def denoise(
         except KeyboardInterrupt:
             bar.stop()
             errors.print(f"stopped after {done} of {len(targets)} photos: the same command goes on there", markup=False)
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED) from None
     if failed:
         fail(f"{failed} of {len(targets)} photos failed")
         raise typer.Exit(1)

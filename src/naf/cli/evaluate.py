@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from naf.cli.console import console
+from naf.cli.console import INTERRUPTED, console
 
-_INTERRUPTED = 130  # the status of what Ctrl-C ended
 _HELP = {
     "segmentation": "Semantic segmentation by a linear layer: mean IoU.",
     "depth": "Depth by a linear layer over bins: delta 1 to 3, RMSE and more.",
@@ -64,7 +63,7 @@ def _evaluate(task: str, overrides: list[str], config_dir: Path | None) -> None:
         records, failures = run(values, console)
     except KeyboardInterrupt:
         console.print("stopped: the same command goes on from here", markup=False)
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     folder = values["folder"]
     hint = f"; naf eval report {folder} makes tables of them" if records else ""
     console.print(f"{folder}: {_counted(len(records), 'result')}{hint}", markup=False)

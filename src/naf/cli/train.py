@@ -8,9 +8,7 @@ from typing import Annotated
 
 import typer
 
-from naf.cli.console import console
-
-_INTERRUPTED = 130  # the status of what Ctrl-C or SIGTERM ended
+from naf.cli.console import INTERRUPTED, console
 
 
 def train(
@@ -61,4 +59,4 @@ def train(
         (check_training if configured.sanity else run)(configured, console)
     except Interrupted as stop:
         console.print(str(stop), markup=False)
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None

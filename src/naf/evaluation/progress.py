@@ -44,3 +44,8 @@ def told(console: Console, what: str, total: int) -> Iterator[Callable[[], None]
             said = now
 
     yield step
+
+
+def whole_time(seconds: float) -> str:
+    """What a dry run says of the whole, in words."""
+    return f"about {timedelta(seconds=round(seconds))} for the whole of it, at this pace"

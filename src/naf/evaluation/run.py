@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from naf.data import depth, labelled
 from naf.evaluation.depth import DepthProtocol, DepthTask
 from naf.evaluation.prepare import prepare
+from naf.evaluation.progress import whole_time
 from naf.evaluation.protocol import ProbeProtocol, protocol_from
 from naf.evaluation.record import EvaluationRecord
 from naf.evaluation.run_denoise import run_denoise
@@ -144,4 +144,4 @@ def _estimate(values: Mapping[str, Any], task: ProbeTask, records: list[Evaluati
     rounds = 1 if values["protocol"]["pixels"] is not None else asked["protocol"]["epochs"] * len(asked["seeds"])
     passes = SANITY_EPOCHS * len(task.train) + len(task.val)
     seconds = sum(record.seconds for record in records) * (rounds * train + val) / passes
-    return f"about {timedelta(seconds=round(seconds))} for the whole of it, at this pace"
+    return whole_time(seconds)

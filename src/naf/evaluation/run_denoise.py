@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -15,18 +13,19 @@ from rich.console import Console
 from torch import Tensor
 
 from naf.benchmark.measure import measure
-from naf.data.atomic import replace_file
+from naf.data.features import write_picture
 from naf.evaluation.denoise_partial import Measured, Partial
 from naf.evaluation.denoise_protocol import DenoiseProtocol, ImageNoise, noises
 from naf.evaluation.denoisers import Denoiser, DenoiserCandidate, parse_all
 from naf.evaluation.photos import PhotoSet, bring
 from naf.evaluation.prepare import check_folder, device_of
-from naf.evaluation.progress import told
+from naf.evaluation.progress import told, whole_time
 from naf.evaluation.protocol import deviations, protocol_from
 from naf.evaluation.record import EvaluationRecord
 from naf.evaluation.results import Results, Run
 from naf.evaluation.subset import Subset
 from naf.restoration.metrics import RestorationMetrics
+from naf.visualization.pca import to_image
 from naf.weights import WeightsError
 
 SANITY_IMAGES = 2
@@ -112,7 +111,7 @@ def run_denoise(values: Mapping[str, Any], console: Console) -> tuple[list[Evalu
         failures += failed
     if values["sanity"] and records and not failures:  # of runs that failed nobody knows how long they take
         seconds = sum(record.seconds for record in records) * whole / len(setup.photos)
-        console.print(f"about {timedelta(seconds=round(seconds))} for the whole of it, at this pace", markup=False)
+        console.print(whole_time(seconds), markup=False)
     return records, failures
 
 
@@ -267,14 +266,7 @@ def _write_pictures(setup: _Setup, run: Run, denoiser: Denoiser, noise: ImageNoi
         restored = _restore(setup, example, denoiser, noise)
         folder.mkdir(parents=True, exist_ok=True)
         for path, image in zip(paths.values(), (example.clean, example.noisy, restored), strict=True):
-            replace_file(path, partial(_save, image))
-
-
-def _save(image: Tensor, path: Path) -> None:
-    from PIL import Image
-
-    pixels = image[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
-    Image.fromarray(pixels).save(path, format="PNG")
+            write_picture(path, to_image(image[0]))
 
 
 def _plain(noise: ImageNoise) -> Any:
